@@ -1,0 +1,93 @@
+"""Arms by name: which text encoder reads the prompt, by which method, and whether through the gate."""
+
+from dataclasses import dataclass
+
+from negclip_core.errors import RequestError
+from negclip_core.models import Source, arms_of
+
+__all__ = ["ArmName", "clip_source", "parse_arms", "understands"]
+
+VANILLA, NEGATIONCLIP, REST = "vanilla", "negationclip", "affirmative-rest"
+_BARE = "-no-gate"
+# arm -> (method of integrations.methods, whether NegationCLIP is swapped in)
+_KNOWN = {
+    VANILLA: ("encoder", False),
+    NEGATIONCLIP: ("encoder", True),
+    "negative-prompt": ("negative-prompt", False),
+    "both": ("both", True),
+    REST: ("encoder", False),
+}
+
+
+@dataclass(frozen=True)
+class ArmName:
+    """An arm as it was asked for. `source` is None for the encoder that belongs to it by default."""
+
+    name: str
+    method: str
+    swaps: bool
+    gate: bool = True
+    source: Source | None = None
+
+    @property
+    def rest(self) -> bool:
+        """Whether it is given the affirmative rest of the prompt instead of the prompt."""
+        return self.name == REST
+
+
+def parse_arms(text: str) -> list[ArmName]:
+    """Arms separated by commas: a known name, or NAME=ENCODER for another text encoder under a name of its own.
+
+    A name that ends in "-no-gate" runs the encoder bare; NAME=ENCODER whose NAME begins with "both" adds the negative
+    prompt to it.
+
+    Raises:
+        RequestError: an unknown name, a name twice, or none.
+    """
+    arms = [_arm(part.strip()) for part in text.split(",") if part.strip()]
+    if not arms:
+        raise RequestError(
+            f"no arms: expected names separated by commas, of {', '.join(_KNOWN)}, or NAME=ENCODER"
+        )
+    names = [arm.name for arm in arms]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise RequestError(
+            f"arm {', '.join(sorted(twice))} named twice; give each arm a name of its own (NAME=ENCODER)"
+        )
+    return arms
+
+
+def _arm(text: str) -> ArmName:
+    name, _, encoder = text.partition("=")
+    gate = not name.endswith(_BARE)
+    if encoder:
+        if not name or "/" in name or name in _KNOWN:
+            raise RequestError(
+                f"{text}: expected NAME=ENCODER with a new name, of letters, digits and hyphens"
+            )
+        return ArmName(name, "both" if name.startswith("both") else "encoder", True, gate, Source(encoder))
+    base = name.removesuffix(_BARE)
+    method, swaps = _KNOWN.get(base, ("", False))
+    if not method or not (gate or swaps):
+        raise RequestError(
+            f"no arm called {name!r}; there are {', '.join(_KNOWN)}, "
+            f"{NEGATIONCLIP}{_BARE}, both{_BARE}, or NAME=ENCODER for another text encoder"
+        )
+    return ArmName(name, method, swaps, gate)
+
+
+def understands(arm: ArmName) -> bool:
+    """Whether the arm is a CLIP of its own: a method of generation, or the gate, changes no similarity."""
+    return arm.method == "encoder" and arm.gate and not arm.rest
+
+
+def clip_source(arm: ArmName, clip: str) -> Source:
+    """The CLIP behind an arm, for the base CLIP `clip`. Raises RequestError if none is known for it."""
+    if arm.source is not None:
+        return arm.source
+    known = arms_of(clip)
+    if arm.name not in known:
+        raise RequestError(
+            f"{clip}: no {arm.name} is known for this CLIP; name one with {arm.name}-of-mine=ENCODER"
+        )
+    return known[arm.name]

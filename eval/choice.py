@@ -1,0 +1,48 @@
+"""Choosing among options by score: ties are broken at random and counted, and what is not a number is refused.
+
+A scorer that says the same of everything must get chance, not full marks because the answer stood first.
+"""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from negclip_core.errors import RequestError
+
+__all__ = ["chunks", "item_rng", "pick", "refuse_nan", "sampled"]
+
+T = TypeVar("T")
+
+
+def chunks(items: list[T], size: int) -> Iterator[list[T]]:
+    """The items in order, `size` at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def item_rng(seed: int, item: str) -> np.random.Generator:
+    """Random numbers of one item: the same in whichever order, and however often interrupted, items are scored."""
+    return np.random.default_rng([seed, zlib.crc32(item.encode())])
+
+
+def pick(scores: Sequence[float], rng: np.random.Generator) -> tuple[int, bool]:
+    """The index of the highest score, and whether others share it; among those one is drawn."""
+    best = max(scores)
+    winners = [index for index, score in enumerate(scores) if score == best]
+    return winners[int(rng.integers(len(winners)))], len(winners) > 1
+
+
+def refuse_nan(scores: np.ndarray, arm: str, item: str) -> None:
+    """Raise RequestError if a score is not a finite number."""
+    if not np.isfinite(scores).all():
+        raise RequestError(
+            f"arm {arm}: the score of {item} is not a finite number; its weights are broken or overflow in half precision"
+        )
+
+
+def sampled(items: list[T], limit: int | None, seed: int) -> list[T]:
+    """The items in an order drawn by `seed`, at most `limit`; a larger limit keeps those of a smaller one."""
+    order = np.random.default_rng(seed).permutation(len(items))
+    return [items[int(index)] for index in order[:limit]]

@@ -1,0 +1,90 @@
+"""Find the public files of a benchmark below a data folder, in whatever layout they were unpacked."""
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from negclip_core.errors import RequestError
+
+__all__ = ["Box", "cut_box", "find_file", "find_image", "read_json"]
+
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels, from the top left
+
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+@cache
+def _files(folder: Path) -> dict[str, list[Path]]:
+    """Every file below `folder` by its name, the nearest first."""
+    found: dict[str, list[Path]] = {}
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            found.setdefault(name, []).append(Path(root, name))
+    return found
+
+
+def find_file(data: Path, *patterns: str) -> Path:
+    """The file below `data` whose name matches the first of the patterns that any name matches.
+
+    Raises:
+        RequestError: there is none, or several match that pattern.
+    """
+    if not data.is_dir():
+        raise RequestError(f"{data}: no such data folder")
+    for pattern in patterns:
+        matches = [
+            path
+            for name, paths in _files(data.resolve()).items()
+            if Path(name).match(pattern)
+            for path in paths
+        ]
+        if len(matches) > 1:
+            listed = ", ".join(str(path.relative_to(data.resolve())) for path in matches[:4])
+            raise RequestError(
+                f"{data}: several files match {pattern}: {listed}; give a folder that holds one"
+            )
+        if matches:
+            return matches[0]
+    raise RequestError(
+        f"{data}: no file called {' or '.join(patterns)}; see negclip eval --list for what a task needs"
+    )
+
+
+def find_image(data: Path, name: str) -> Path:
+    """The image of this file name anywhere below `data`.
+
+    Raises:
+        RequestError: there is none.
+    """
+    matches = _files(data.resolve()).get(Path(name).name, [])
+    # A name with folders means that very place, where several images share the last part.
+    exact = [path for path in matches if path.as_posix().endswith(f"/{name}")]
+    for path in (*exact, *matches):
+        if path.suffix.lower() in _IMAGES:
+            return path
+    raise RequestError(f"{data}: image {name} is not there; the annotations name it")
+
+
+def cut_box(picture: Image.Image, box: Box, path: Path) -> Image.Image:
+    """The part of a picture inside a box. Raises RequestError, which names `path`, if no pixel is inside."""
+    x, y, w, h = box
+    # Pillow rounds the corners to whole pixels, as the public evaluators' crops do.
+    crop = picture.crop((x, y, x + w, y + h))
+    if 0 in crop.size:
+        raise RequestError(
+            f"{path}: the box {list(box)} holds no pixel; expected [x, y, width, height] in pixels"
+        )
+    return crop
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises RequestError if it is not JSON."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: cannot be read as JSON ({error})") from error

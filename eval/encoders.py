@@ -1,0 +1,79 @@
+"""A CLIP as evaluation uses it: photographs decoded once, pictures encoded once for all arms with one image tower."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from eval.data import Box, cut_box
+from negclip_core.images import open_image
+
+if TYPE_CHECKING:
+    from negclip_core.clip import Clip
+
+__all__ = ["Encoder", "Part", "image_tower"]
+
+_CROPS_AT_ONCE = 256
+ImageFeatures = dict[tuple[str, "Part"], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Part:
+    """An image, or a box of one."""
+
+    path: Path
+    box: Box | None = None
+
+
+def image_tower(clip: "Clip") -> str:
+    """A name for a CLIP's image tower: equal for equal weights and preprocessing."""
+    digest = hashlib.sha256(repr((clip.config.get("vision_cfg"), clip.checkpoint.preprocess)).encode())
+    for name, tensor in sorted(clip.checkpoint.weights.items()):
+        if name.startswith("visual."):
+            digest.update(name.encode())
+            digest.update(tensor.float().contiguous().cpu().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+class Encoder:
+    """A CLIP under the name of its arm. `known` holds image features by tower and part; arms may share it."""
+
+    def __init__(self, name: str, clip: "Clip", known: ImageFeatures | None = None) -> None:
+        self.name = name
+        self.clip = clip
+        self._known: ImageFeatures = {} if known is None else known
+        self._tower = image_tower(clip)
+
+    def texts(self, texts: list[str]) -> np.ndarray:
+        """float32 [n, d] of unit length; equal texts get equal rows, whichever batch they were in."""
+        distinct = list(dict.fromkeys(texts))
+        rows = _numpy(self.clip.encode_text(distinct))
+        where = {text: row for row, text in enumerate(distinct)}
+        return rows[[where[text] for text in texts]]
+
+    def images(self, parts: list[Part]) -> np.ndarray:
+        """float32 [n, d] of unit length."""
+        missing = [part for part in dict.fromkeys(parts) if (self._tower, part) not in self._known]
+        missing.sort(key=lambda part: str(part.path))  # so that one decoding serves all boxes of a photograph
+        for start in range(0, len(missing), _CROPS_AT_ONCE):
+            batch = missing[start : start + _CROPS_AT_ONCE]
+            rows = _numpy(self.clip.encode_image(list(_opened(batch))))
+            self._known.update({(self._tower, part): row for part, row in zip(batch, rows, strict=True)})
+        return np.stack([self._known[(self._tower, part)] for part in parts])
+
+
+def _opened(parts: list[Part]) -> Iterator[Image]:
+    for path, group in groupby(parts, lambda part: part.path):
+        picture = open_image(path)
+        yield from (picture if part.box is None else cut_box(picture, part.box, path) for part in group)
+
+
+def _numpy(features: Tensor) -> np.ndarray:
+    return features.detach().float().cpu().numpy()

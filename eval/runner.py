@@ -1,0 +1,135 @@
+"""Run tasks under arms, keep a record of every item, and say what the records show."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from eval.options import Options
+from eval.records import Journal
+from eval.registry import Record, Task, TaskInfo, Values, load
+from eval.statistics import mcnemar, paired_difference, summarise
+from negclip_core.errors import RequestError
+
+__all__ = ["Subject", "TaskResult", "run_task"]
+
+_ONLY_GENERATION = ("limit", "batch", "pictures", "steps", "guidance_scale", "judge", "split")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One arm on one kind of task; `settings` are all that shapes its scores.
+
+    `make` builds it when it is first needed, and is given a name that no other settings share, for its files.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    make: Callable[[str], Any]
+
+
+@dataclass
+class TaskResult:
+    """What a task showed."""
+
+    task: TaskInfo
+    n: int
+    arms: dict[str, dict[str, dict[str, float]]]
+    paired: dict[str, dict[str, dict[str, float]]]
+    records: dict[str, dict[str, Record]] = field(repr=False)  # arm -> item -> record
+    files: dict[str, Path] = field(repr=False)  # arm -> records on disk
+
+    def as_json(self) -> dict[str, Any]:
+        """The command line's form; `paired` has "FIRST -> SECOND": metric: difference of second minus first."""
+        return {
+            "n": self.n,
+            "arms": self.arms,
+            "paired": self.paired,
+            "records": {k: str(v) for k, v in self.files.items()},
+        }
+
+
+def run_task(
+    info: TaskInfo, subjects: list[Subject], data: Path, out: Path, options: Options, quiet: bool = False
+) -> TaskResult:
+    """Score every item under every arm, going on where an earlier run with the same settings stopped.
+
+    Records go to `out`/records/TASK/. The first arm is the reference for measures of drift.
+
+    Raises:
+        RequestError: the data are missing or malformed, or an arm gives scores that are not numbers.
+    """
+    task = load(info)
+    items = task.items(data, options)
+    if not items:
+        raise RequestError(f"{data}: no items for the task {info.name}")
+    records, files = {}, {}
+    for subject in subjects:
+        journal = Journal(out / "records" / info.name, subject.name, _settings(info, subject, options))
+        _score(task, items, journal, subject, options, quiet)
+        records[subject.name] = {item.id: journal.records[item.id] for item in items}
+        files[subject.name] = journal.path
+    reference = list(records[subjects[0].name].values())
+    values = {name: task.measure(list(own.values()), reference, out) for name, own in records.items()}
+    return TaskResult(info, len(items), _estimates(values), _pairs(values), records, files)
+
+
+def _score(
+    task: Task, items: list[Any], journal: Journal, subject: Subject, options: Options, quiet: bool
+) -> None:
+    """Add the records that are missing, or that were made of an item that has changed since."""
+    marks = {item.id: hashlib.sha256(repr(item).encode()).hexdigest()[:12] for item in items}
+    done = {key for key, mark in marks.items() if journal.records.get(key, {}).get("item") == mark}
+    if len(done) == len(items):
+        return
+    name = f"{journal.path.parent.name} {subject.name}"
+    with tqdm(total=len(items), initial=len(done), desc=name, disable=quiet) as bar:
+        for chunk in task.run(items, done, subject.make(journal.path.stem), options):
+            journal.append([{**record, "item": marks[record["id"]]} for record in chunk])
+            bar.update(len(chunk))
+
+
+def _settings(info: TaskInfo, subject: Subject, options: Options) -> dict[str, Any]:
+    """All that shapes a record besides its item."""
+    chosen = asdict(options)
+    for free in ("limit",) if info.kind == "generation" else _ONLY_GENERATION:
+        chosen.pop(free)
+    return {"task": info.name, "options": chosen, **subject.settings}
+
+
+def _estimates(values: dict[str, Values]) -> dict[str, dict[str, dict[str, float]]]:
+    return {
+        arm: {
+            metric: {**summarise(list(units.values())).as_json(), "n": len(units)}
+            for metric, units in metrics.items()
+            if units
+        }
+        for arm, metrics in values.items()
+    }
+
+
+def _pairs(values: dict[str, Values]) -> dict[str, dict[str, dict[str, float]]]:
+    """Each arm against each later one, unit by unit."""
+    paired: dict[str, dict[str, dict[str, float]]] = {}
+    for first, second in combinations(values, 2):
+        shared = [metric for metric in values[first] if values[first][metric] and values[second].get(metric)]
+        paired[f"{first} -> {second}"] = {
+            metric: _pair(values[first][metric], values[second][metric]) for metric in shared
+        }
+    return paired
+
+
+def _pair(first: dict[str, float], second: dict[str, float]) -> dict[str, float]:
+    units = [unit for unit in first if unit in second]
+    a, b = (np.array([values[unit] for unit in units]) for values in (first, second))
+    difference = paired_difference(a, b)
+    row = {"difference": difference.value, "low": difference.low, "high": difference.high, "n": len(units)}
+    if np.isin([a, b], (0.0, 1.0)).all():
+        test = mcnemar(a, b)
+        row |= {"only_first": test.only_first, "only_second": test.only_second, "p": test.p}
+    return {name: round(value, 9) for name, value in row.items()}

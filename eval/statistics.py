@@ -1,0 +1,117 @@
+"""Intervals and paired tests, on SciPy: what a share, a difference and a pair of arms can be said to show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+__all__ = ["Estimate", "McNemar", "mcnemar", "paired_difference", "share", "summarise"]
+
+_RESAMPLES = 2_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its confidence interval, from n observations; the three are equal where all observations are."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def as_json(self) -> dict[str, float]:
+        """{"value", "low", "high"}, rounded to what the last digit can mean."""
+        return {name: round(getattr(self, name), 6) for name in ("value", "low", "high")}
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Of n pairs of yes-or-no outcomes, those that disagree, and the exact two-sided p-value."""
+
+    only_first: int
+    only_second: int
+    p: float
+
+
+def share(successes: int, n: int, confidence: float = 0.95) -> Estimate:
+    """A share with Wilson's interval (Wilson 1927), which stays within [0, 1] and holds for shares near its ends.
+
+    Raises:
+        ValueError: n is 0, or `successes` is not within 0 … n.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"a share of {successes} of {n}: expected n >= 1 and 0 <= successes <= n")
+    interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return Estimate(successes / n, float(interval.low), float(interval.high), n)
+
+
+def mcnemar(first: Sequence[int] | np.ndarray, second: Sequence[int] | np.ndarray) -> McNemar:
+    """McNemar's exact test on paired outcomes, 0 or 1 each, [n]: the binomial test on the pairs that disagree.
+
+    p is 1 where none disagrees. Raises ValueError for unequal lengths.
+    """
+    a, b = _pair(first, second)
+    only_first, only_second = int((a > b).sum()), int((b > a).sum())
+    disagreeing = only_first + only_second
+    p = float(stats.binomtest(only_first, disagreeing).pvalue) if disagreeing else 1.0
+    return McNemar(only_first, only_second, p)
+
+
+def summarise(values: Sequence[float] | np.ndarray, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """The mean of n values: Wilson's interval where all are 0 or 1, else a bootstrap interval (BCa).
+
+    Raises:
+        ValueError: there are no values, or one is not finite.
+    """
+    x = _finite(values)
+    if np.isin(x, (0.0, 1.0)).all():
+        return share(int(x.sum()), len(x), confidence)
+    return _bootstrap_mean(x, confidence, seed)
+
+
+def paired_difference(
+    first: Sequence[float] | np.ndarray,
+    second: Sequence[float] | np.ndarray,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Mean of second − first over n pairs, with the bias-corrected accelerated bootstrap (Efron 1987) over pairs.
+
+    Raises:
+        ValueError: unequal lengths, no pairs, or values that are not finite.
+    """
+    a, b = _pair(first, second)
+    return _bootstrap_mean(_finite(b - a), confidence, seed)
+
+
+def _bootstrap_mean(x: np.ndarray, confidence: float, seed: int) -> Estimate:
+    mean = float(x.mean())
+    # All alike: there is nothing to resample, and BCa's acceleration is 0 / 0.
+    if np.ptp(x) == 0:
+        return Estimate(mean, mean, mean, len(x))
+    # In batches, so that memory holds 200 resamples at a time and not all of them.
+    found = stats.bootstrap(
+        (x,), np.mean, confidence_level=confidence, n_resamples=_RESAMPLES, method="BCa", batch=200,
+        rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    low, high = (float(bound) for bound in found.confidence_interval)
+    return Estimate(mean, low, high, len(x))
+
+
+def _pair(
+    first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.asarray(first, float), np.asarray(second, float)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"pairs need two lists of one length, got {list(a.shape)} and {list(b.shape)}")
+    return a, b
+
+
+def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    x = np.asarray(values, float)
+    if x.size == 0:
+        raise ValueError("no values: nothing to estimate")
+    if not np.isfinite(x).all():
+        raise ValueError(f"{int((~np.isfinite(x)).sum())} of {x.size} values are not finite")
+    return x

@@ -1,0 +1,127 @@
+"""CelebA attribute pairs: "a man with glasses" or "a man without glasses"?
+
+name: celeba
+kind: understanding
+measures: balanced accuracy of choosing the prompt that says, or the one that denies, an attribute
+source: Liu et al., CelebA, ICCV 2015; prompts in celeba_pairs.json, "man" or "woman" by the attribute Male
+licence: CelebA is for research that is not commercial
+needs: list_attr_celeba.txt and its images below --data; the test partition if list_eval_partition.txt is there;
+  as many images with an attribute as without it, at most 250 of each
+  published: CLIP L/14 60.8 over the 40 attributes
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from eval.choice import chunks, item_rng, pick, refuse_nan, sampled
+from eval.data import find_file, find_image
+from eval.encoders import Encoder, Part
+from eval.options import Options
+from eval.registry import Record, Values
+from negclip_core.errors import RequestError
+
+_EACH = 250
+_CHUNK = 256
+_PAIRS = Path(__file__).with_name("celeba_pairs.json")
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image, an attribute, the two prompts, and whether the attribute is there."""
+
+    id: str
+    image: Path
+    attribute: str
+    prompts: tuple[str, str]
+    present: bool
+
+
+def items(data: Path, options: Options) -> list[Item]:
+    """Balanced items; a limit cuts all attributes alike. Raises RequestError for another form."""
+    path = find_file(data, "list_attr_celeba.txt", "list_attr*.txt")
+    names, flags = _table(path)
+    kept = _test_rows(path, list(flags))
+    pairs = json.loads(_PAIRS.read_text("utf-8"))
+    columns = []
+    for column, attribute in enumerate(names):
+        if attribute not in pairs:
+            raise RequestError(f"{path}: no prompts for the attribute {attribute!r} in {_PAIRS.name}")
+        with_it, without = ([f for f in kept if flags[f][column] == present] for present in (True, False))
+        each = min(len(with_it), len(without), _EACH)
+        for files, present in ((with_it, True), (without, False)):
+            columns.append([
+                _item(data, file, attribute, pairs[attribute], present, _noun(names, flags[file], attribute))
+                for file in sampled(files, each, options.seed)
+            ])  # fmt: skip
+    rounds = [item for item in chain.from_iterable(zip_longest(*columns)) if item is not None]
+    return rounds[: options.limit]
+
+
+def _table(path: Path) -> tuple[list[str], dict[str, list[bool]]]:
+    """CelebA's own form: a count, the attributes' names, then a file name and 1 or -1 for each attribute."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+        names = lines[1].split()
+        flags = {
+            words[0]: [int(word) > 0 for word in words[1:]] for line in lines[2:] if (words := line.split())
+        }
+        if int(lines[0]) != len(flags) or any(len(row) != len(names) for row in flags.values()):
+            raise ValueError("counts do not agree")
+    except (OSError, ValueError, IndexError) as error:
+        raise RequestError(
+            f"{path}: not CelebA's form, a count, a line of attribute names, then a name and 1 or -1s a line ({error})"
+        ) from error
+    return names, flags
+
+
+def _test_rows(path: Path, files: list[str]) -> list[str]:
+    partition = path.with_name("list_eval_partition.txt")
+    if not partition.exists():
+        return files
+    test = {
+        line.split()[0] for line in partition.read_text("utf-8").splitlines() if line.split()[1:] == ["2"]
+    }
+    return [file for file in files if file in test]
+
+
+def _noun(names: list[str], flags: list[bool], attribute: str) -> str:
+    if "Male" not in names or attribute == "Male":
+        return "person"
+    return "man" if flags[names.index("Male")] else "woman"
+
+
+def _item(data: Path, file: str, attribute: str, pair: list[str], present: bool, noun: str) -> Item:
+    says, denies = (prompt.format(noun=noun) for prompt in pair)
+    return Item(f"{attribute}/{file}", find_image(data, file), attribute, (says, denies), present)
+
+
+def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -> Iterator[list[Record]]:
+    """Choose the prompt that is more similar to the image."""
+    for chunk in chunks([item for item in items if item.id not in done], _CHUNK):
+        images = subject.images([Part(item.image) for item in chunk])
+        texts = subject.texts([text for item in chunk for text in item.prompts])
+        scores = (texts.reshape(len(chunk), 2, -1) * images[:, None]).sum(2)
+        refuse_nan(scores, subject.name, chunk[0].id)
+        yield [_record(item, row, options.seed) for item, row in zip(chunk, scores, strict=True)]
+
+
+def _record(item: Item, scores: np.ndarray, seed: int) -> Record:
+    picked, tied = pick(scores.tolist(), item_rng(seed, item.id))
+    return {
+        "id": item.id, "attribute": item.attribute, "present": item.present, "scores": scores.tolist(),
+        "correct": (picked == 0) == item.present, "tied": tied,
+    }  # fmt: skip
+
+
+def measure(records: list[Record], reference: list[Record], out: Path) -> Values:
+    """Accuracy over balanced items, which is balanced accuracy, in all and by attribute; share of ties."""
+    values: Values = {"balanced-accuracy": {r["id"]: float(r["correct"]) for r in records}}
+    for attribute in dict.fromkeys(r["attribute"] for r in records):
+        own = {r["id"]: float(r["correct"]) for r in records if r["attribute"] == attribute}
+        values[f"balanced-accuracy:{attribute}"] = own
+    return values | {"ties": {r["id"]: float(r["tied"]) for r in records}}

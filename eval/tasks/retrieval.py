@@ -1,0 +1,98 @@
+"""Retrieval among n images and their captions without negation: what an encoder must not lose.
+
+name: retrieval
+kind: understanding
+measures: share of captions whose image, and of images one of whose captions, is first (R@1) or among five (R@5)
+source: Lin et al., Microsoft COCO, 2014; captions JSON of any split
+licence: CC BY 4.0 (annotations); images as Flickr's owners say
+needs: captions_*.json in COCO's form and its images below --data; --limit is the number of images
+  (default 1,000), with at most five captions each; captions that hold a negation are left out
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eval.choice import item_rng, refuse_nan, sampled
+from eval.data import find_file, find_image, read_json
+from eval.encoders import Encoder, Part
+from eval.options import Options
+from eval.registry import Record, Values
+from negclip_core.errors import RequestError
+from negclip_core.language import has_negation
+
+_IMAGES, _CAPTIONS = 1_000, 5
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image, its captions, and a sum of the ids of all images that it is ranked among."""
+
+    id: str
+    image: Path
+    captions: tuple[str, ...]
+    among: int
+
+
+def items(data: Path, options: Options) -> list[Item]:
+    """Images with at least one caption. Raises RequestError for a file that is not COCO captions."""
+    path = find_file(data, "captions_val*.json", "captions_*.json", "captions*.json")
+    captions: dict[int, list[str]] = {}
+    try:
+        document = read_json(path)
+        for annotation in document["annotations"]:
+            if not has_negation(annotation["caption"]):
+                captions.setdefault(annotation["image_id"], []).append(annotation["caption"].strip())
+        names = [(image["id"], image["file_name"]) for image in document["images"] if image["id"] in captions]
+    except (KeyError, TypeError) as error:
+        raise RequestError(
+            f"{path}: not COCO captions with 'images' and 'annotations' ({error!r})"
+        ) from error
+    drawn = sampled(names, options.limit or _IMAGES, options.seed)
+    among = zlib.crc32(repr(drawn).encode())
+    return [
+        Item(str(key), find_image(data, name), tuple(captions[key][:_CAPTIONS]), among) for key, name in drawn
+    ]
+
+
+def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -> Iterator[list[Record]]:
+    """Rank all images for each caption and all captions for each image; equal scores share their ranks at random."""
+    if done.issuperset(item.id for item in items):
+        return
+    owner = np.repeat(np.arange(len(items)), [len(item.captions) for item in items])
+    texts = subject.texts([caption for item in items for caption in item.captions])
+    scores = texts @ subject.images([Part(item.image) for item in items]).T
+    refuse_nan(scores, subject.name, "a caption")
+    records = []
+    for column, item in enumerate(items):
+        rng = item_rng(options.seed, item.id)
+        own = np.flatnonzero(owner == column)
+        records.append({
+            "id": item.id,
+            "captions": list(item.captions),
+            "text_ranks": [_rank(scores[row], column, rng) for row in own],
+            "image_rank": min(_rank(scores[:, column], int(row), rng) for row in own),
+        })  # fmt: skip
+    yield records
+
+
+def _rank(scores: np.ndarray, index: int, rng: np.random.Generator) -> int:
+    """1 for the best; among equals a place is drawn."""
+    equals = int((scores == scores[index]).sum())
+    return 1 + int((scores > scores[index]).sum()) + int(rng.integers(equals))
+
+
+def measure(records: list[Record], reference: list[Record], out: Path) -> Values:
+    """R@1 and R@5, from text to image and from image to text."""
+    values: Values = {}
+    for k in (1, 5):
+        values[f"text-to-image-r@{k}"] = {
+            f"{r['id']}/{number}": float(rank <= k)
+            for r in records
+            for number, rank in enumerate(r["text_ranks"])
+        }
+        values[f"image-to-text-r@{k}"] = {r["id"]: float(r["image_rank"] <= k) for r in records}
+    return values

@@ -1,0 +1,153 @@
+"""Pictures for prompts with "no": is the negated thing gone, is the rest there, and are other prompts' pictures the same?
+
+name: t2i-negation
+kind: generation
+measures: presence of negated things, affirmative fidelity of things asked for, by phrasing family; on prompts without
+  negation the share of pictures identical to the first arm's, and drift, the mean absolute difference of pixels / 255
+source: this project; pairs of one prompt and seed under each arm, decided by a judge (--judge)
+licence: MIT
+needs: *prompts*.json below --data, a list of {"id", "prompt", "family", "negated", "asked", "place", "affirmative",
+  "split"}; "negated" and "asked" hold labels that the judge knows, "negated" is empty for prompts without negation
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.choice import chunks, sampled
+from eval.data import find_file, read_json
+from eval.generation import Painter, pixels, save
+from eval.options import Options
+from eval.registry import Record, Values
+from negclip_core.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prompt and seed. `place` is empty where the prompt names none; `affirmative` is it without negations."""
+
+    id: str
+    prompt: str
+    seed: int
+    family: str
+    negated: tuple[str, ...]
+    asked: tuple[str, ...]
+    place: str
+    affirmative: str
+
+
+def items(data: Path, options: Options) -> list[Item]:
+    """The prompts of the split that `options` names, each with `options.pictures` seeds; a limit counts prompts.
+
+    Raises:
+        RequestError: the file has another form, or no prompt of that split.
+    """
+    path = find_file(data, "*prompts*.json")
+    try:
+        rows = [row for row in read_json(path) if row.get("split", options.split) == options.split]
+        chosen = sampled(rows, options.limit, options.seed)
+        found = [_item(row, options.seed + number) for row in chosen for number in range(options.pictures)]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RequestError(
+            f"{path}: not a list of prompts with id, prompt, family, negated, asked ({error!r})"
+        ) from error
+    if not found:
+        raise RequestError(f"{path}: no prompt of the split {options.split!r}")
+    return found
+
+
+def _item(row: Record, seed: int) -> Item:
+    place = row.get("place") or ""
+    return Item(
+        f"{row['id']}/{seed}", row["prompt"], seed, row["family"], tuple(row["negated"]), tuple(row["asked"]),
+        place if place in row["prompt"] else "", row.get("affirmative") or row["prompt"],
+    )  # fmt: skip
+
+
+def run(items: list[Item], done: set[str], subject: Painter, options: Options) -> Iterator[list[Record]]:
+    """Draw and judge, in batches whose members never change, so that a resumed run draws the same pictures."""
+    _check_labels(items, subject)
+    for chunk in chunks(items, options.batch):
+        if done.issuperset(item.id for item in chunk):
+            continue
+        texts = [item.affirmative if subject.rest else item.prompt for item in chunk]
+        seeds = [item.seed for item in chunk]
+        pictures = subject.draw(texts, seeds, options.batch, options.steps, options.guidance_scale)
+        verdicts = subject.judge.decide(
+            np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+        )
+        records = []
+        for row, (item, text, picture) in enumerate(zip(chunk, texts, pictures, strict=True)):
+            shown = {label: bool(verdict[row]) for label, verdict in verdicts.items()}
+            record = _record(item, text, f"{subject.folder}/{item.id.replace('/', '-')}.png", shown)
+            save(picture, subject.out / record["image"], _made(item, text, subject, options))
+            records.append(record)
+        yield records
+
+
+def _check_labels(items: list[Item], subject: Painter) -> None:
+    named = {label for item in items for label in (*item.negated, *item.asked, item.place) if label}
+    if unknown := named - set(subject.judge.labels):
+        raise RequestError(
+            f"the judge does not know {', '.join(sorted(unknown))}; it knows {', '.join(subject.judge.labels)}"
+        )
+
+
+def _made(item: Item, text: str, subject: Painter, options: Options) -> Record:
+    """What made a picture, for its PNG text."""
+    return {
+        "prompt": text, "seed": item.seed, "arm": subject.name, "model": subject.model,
+        "steps": options.steps, "guidance_scale": options.guidance_scale,
+    }  # fmt: skip
+
+
+def _record(item: Item, text: str, image: str, shown: dict[str, bool]) -> Record:
+    return {
+        "id": item.id, "prompt": item.prompt, "text": text, "seed": item.seed, "family": item.family,
+        "image": image,
+        "negated": {thing: shown[thing] for thing in item.negated},
+        "asked": {thing: shown[thing] for thing in item.asked},
+        "place": {item.place: shown[item.place]} if item.place else {},
+    }  # fmt: skip
+
+
+def measure(records: list[Record], reference: list[Record], out: Path) -> Values:
+    """Units are things: "street-7/0/car" is the car of prompt street-7 with seed 0."""
+    negated = [r for r in records if r["negated"]]
+    plain = [r for r in records if not r["negated"]]
+    values: Values = {"negated-present": _things(negated, "negated")}
+    families = list(dict.fromkeys(r["family"] for r in negated))
+    for family in families:
+        values[f"negated-present:{family}"] = _things(
+            [r for r in negated if r["family"] == family], "negated"
+        )
+    values["affirmative-fidelity"] = _things(negated, "asked")
+    for family in families:
+        values[f"affirmative-fidelity:{family}"] = _things(
+            [r for r in negated if r["family"] == family], "asked"
+        )
+    values["place-right"] = _things(negated, "place")
+    values["obeyed-and-kept"] = {
+        r["id"]: float(not any(r["negated"].values()) and all(r["asked"].values())) for r in negated
+    }
+    values["affirmative-fidelity:no-negation"] = _things(plain, "asked")
+    values["place-right:no-negation"] = _things(plain, "place")
+    return values | _drift(plain, reference, out)
+
+
+def _things(records: list[Record], field: str) -> dict[str, float]:
+    return {f"{r['id']}/{thing}": float(there) for r in records for thing, there in r[field].items()}
+
+
+def _drift(records: list[Record], reference: list[Record], out: Path) -> Values:
+    first: dict[str, Any] = {r["id"]: r["image"] for r in reference}
+    moved = {
+        r["id"]: float(
+            np.abs(pixels(out / r["image"]).astype(int) - pixels(out / first[r["id"]])).mean() / 255
+        )
+        for r in records
+    }
+    return {"identical": {key: float(value == 0) for key, value in moved.items()}, "drift": moved}

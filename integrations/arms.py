@@ -1,0 +1,75 @@
+"""An arm: one way of handling the prompt, which is a method and the text encoder that it reads with."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from integrations.methods import Method, find_method
+from integrations.stable_diffusion import check_fit, swap_text_encoder
+from negclip_core.clip import Clip
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["VANILLA", "Arm", "Drawing", "arm_name"]
+
+VANILLA = "vanilla"
+Drawing = Callable[[Sequence[str], Sequence[int]], "list[Image]"]
+
+
+def arm_name(method: str) -> str:
+    """The name of a method's arm with NegationCLIP: its own, but `negationclip` for the plain swap."""
+    return "negationclip" if method == "encoder" else method
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm of a comparison. `encoder` is None where the host's own text encoder reads the prompt."""
+
+    name: str
+    method: Method
+    encoder: Clip | None
+    gate: bool = True
+
+    @classmethod
+    def vanilla(cls) -> "Arm":
+        """The host as it is."""
+        return cls(VANILLA, find_method("encoder"), None)
+
+    @classmethod
+    def of(cls, method: str, encoder: Clip | None, gate: bool = True) -> "Arm":
+        """The arm of a method (`find_method`'s names), which reads with `encoder` if it swaps the text encoder at all.
+
+        Raises RequestError where there is no such method.
+        """
+        found = find_method(method)
+        return cls(arm_name(method), found, encoder if found.SWAPS_TEXT_ENCODER else None, gate)
+
+    def check(self, pipe: Any) -> None:
+        """Raise RequestError where the encoder does not fit the pipeline; change nothing."""
+        if self.encoder is not None:
+            check_fit(pipe, self.encoder)
+
+    @contextmanager
+    def applied(self, pipe: Any, **settings: Any) -> Iterator[Drawing]:
+        """Within the block, the function given draws with this arm; afterwards the pipeline is as it was.
+
+        It takes n prompts and n seeds and gives n pictures, drawn as one batch. A picture's first noise depends on its
+        seed alone, so the same seeds make pairs across arms. `settings` go to the pipeline's call.
+        """
+
+        def draw(prompts: Sequence[str], seeds: Sequence[int]) -> "list[Image]":
+            rows = [self.method.arguments(prompt) for prompt in prompts]
+            texts = {name: [row[name] for row in rows] for name in rows[0]}
+            # On the CPU, so that a seed means the same noise on every device.
+            generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+            return list(pipe(**texts, generator=generators, **settings).images)
+
+        if self.encoder is None:
+            yield draw
+        else:
+            with swap_text_encoder(pipe, self.encoder, self.gate):
+                yield draw

@@ -1,0 +1,82 @@
+"""The gate: a text encoder that sends a prompt with a negation to NegationCLIP and every other to the host's own.
+
+Both run on the whole batch and rows are picked afterwards, because the arithmetic of a row can depend on how many
+rows are computed with it: so a row without negation is bit for bit the host's own.
+"""
+
+import re
+from typing import Any
+
+import torch
+from diffusers import ModelMixin
+from torch import Tensor, nn
+
+from negclip_core.errors import RequestError
+from negclip_core.language import has_negation
+
+__all__ = ["GatedTextEncoder", "negates"]
+
+
+def negates(decoded: str) -> bool:
+    """Whether a prompt negates, given as CLIP's tokenizer decodes it: in lower case, with spaces around punctuation."""
+    joined = re.sub(r"(?<=\w) (?='\w)", "", decoded)  # "isn 't" -> "isn't"
+    # A hyphen may have joined two words ("car-free") or stood between two phrases ("a street - no cars").
+    return has_negation(joined) or (" - " in joined and has_negation(joined.replace(" - ", "-")))
+
+
+class GatedTextEncoder(ModelMixin):  # a bare Module would be left out, silently, when the pipeline is saved
+    """Takes the place of a host's `CLIPTextModel` or `CLIPTextModelWithProjection`, and answers as it would."""
+
+    def __init__(self, vanilla: nn.Module, encoder: nn.Module, tokenizer: Any) -> None:
+        super().__init__()
+        self.vanilla = vanilla
+        self.encoder = encoder
+        self.tokenizer = tokenizer
+
+    @property
+    def config(self) -> Any:
+        return self.vanilla.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.vanilla.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.vanilla.parameters()).device
+
+    def forward(self, input_ids: Tensor, *args: Any, **options: Any) -> Any:
+        """What the host's own encoder returns, with the rows of prompts that negate taken from NegationCLIP.
+
+        Args:
+            input_ids: int [n, length].
+        """
+        own = self.vanilla(input_ids, *args, **options)
+        texts = self.tokenizer.batch_decode(input_ids, skip_special_tokens=True)
+        rows = [negates(text) for text in texts]
+        if not any(rows):
+            return own
+        place = next(self.encoder.parameters()).device
+        moved = [value.to(place) if isinstance(value, Tensor) else value for value in args]
+        options = {
+            name: value.to(place) if isinstance(value, Tensor) else value for name, value in options.items()
+        }
+        swapped = self.encoder(input_ids.to(place), *moved, **options)
+        if isinstance(own, tuple):
+            return tuple(_pick(rows, a, b) for a, b in zip(own, swapped, strict=True))
+        return type(own)(**{name: _pick(rows, own[name], swapped[name]) for name in own})
+
+    def save_pretrained(self, *args: Any, **options: Any) -> None:
+        raise RequestError(
+            "a swapped text encoder cannot be saved with its host: restore the host's own first"
+        )
+
+
+def _pick(rows: list[bool], own: Any, swapped: Any) -> Any:
+    """The rows of `swapped` where `rows` says so, else those of `own`; both [n, ...], or tuples of such, or None."""
+    if isinstance(own, tuple):
+        return tuple(_pick(rows, a, b) for a, b in zip(own, swapped, strict=True))
+    if own is None:
+        return None
+    mask = torch.tensor(rows, device=own.device).view(-1, *[1] * (own.ndim - 1))
+    return torch.where(mask, swapped.to(own.device, own.dtype), own)

@@ -1,0 +1,7 @@
+"""The prompt as it is, read by NegationCLIP's text tower. No cost per step, and it works without guidance."""
+
+SWAPS_TEXT_ENCODER = True
+
+
+def arguments(prompt: str) -> dict[str, str]:
+    return {"prompt": prompt}

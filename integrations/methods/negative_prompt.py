@@ -1,0 +1,13 @@
+"""What the prompt says is absent becomes the negative prompt of classifier-free guidance (Ho & Salimans, 2022).
+
+The host's own text encoder reads the affirmative rest. It needs a guidance scale above 1.
+"""
+
+from negclip_core.language import parse
+
+SWAPS_TEXT_ENCODER = False
+
+
+def arguments(prompt: str) -> dict[str, str]:
+    parsed = parse(prompt)
+    return {"prompt": parsed.affirmative, "negative_prompt": parsed.negative_prompt}

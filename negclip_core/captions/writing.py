@@ -1,0 +1,118 @@
+"""Write absences into captions with the phrasings of `phrasings.json`: stands where an LLM stands for free text."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from negclip_core.captions.annotated import Annotations
+from negclip_core.captions.phrasings import (
+    LAST_NOUN,
+    Absence,
+    Negated,
+    Worn,
+    article,
+    join,
+    lacking,
+    negated,
+    templates,
+)  # fmt: skip
+from negclip_core.captions.synthesis import Claim
+
+__all__ = ["PhrasingWriter"]
+
+_SHARES = {"before": 0.6, "after": 0.22, "affix": 0.18}
+_EXISTENCE = (
+    0.5  # share of answers about presence that become a sentence of their own ("There are no cars here.")
+)
+_TRIES = 6
+_PERSON = r"\ba {noun}( in \w+)?\b"
+
+
+class PhrasingWriter:
+    """See `negclip_core.captions.synthesis.Writer`. Only phrasings of `split` are used."""
+
+    def __init__(self, annotations: Annotations, split: str = "train") -> None:
+        self.annotations, self.split = annotations, split
+
+    def write(
+        self, image: Mapping[str, Any], caption: str, claims: tuple[Claim, ...], rng: np.random.Generator
+    ) -> Negated | None:
+        """See `Writer`."""
+        how = claims[0].how
+        if how == "worn":
+            return self._worn(caption, claims, rng)
+        if how == "there":
+            return self._there(image, caption, claims, rng)
+        return self._looks(claims[0], rng)
+
+    def answer(
+        self, image: Mapping[str, Any], caption: str, claims: tuple[Claim, ...], rng: np.random.Generator
+    ) -> Negated | None:
+        """As `write`, for an answer to a question, which may also stand as a sentence of its own."""
+        claim = claims[0]
+        prep, _, place = image.get("where", "").partition(" the ")
+        if claim.how == "there" and rng.random() < _EXISTENCE:
+            return negated("", [self._absence(claim)], rng, family="existence", split=self.split, place=place,
+                           prep=prep)  # fmt: skip
+        if claim.how == "worn":
+            return self._worn(f"a {claim.of}", claims, rng)
+        return self.write(image, caption, claims, rng)
+
+    def _absence(self, claim: Claim) -> Absence:
+        return Absence(claim.thing, claim.thing, self.annotations.plurals.get(claim.thing, f"{claim.thing}s"))
+
+    def _there(
+        self, image: Mapping[str, Any], caption: str, claims: tuple[Claim, ...], rng: np.random.Generator
+    ) -> Negated | None:
+        prep, _, place = image.get("where", "").partition(" the ")
+        alone = bool(place) and caption in (f"a {place}", f"an {place}")
+        place_first = alone or (bool(place) and caption.startswith((f"a {place} with ", f"an {place} with ")))
+        if not place_first and caption.startswith(("there ", "the ", "this ")):
+            return None
+        if self.annotations.mentioned(caption) & {claim.thing for claim in claims}:
+            return None
+        ends = bool(place) and caption.endswith(f" {place}")  # what is said last is said of the place
+        absent = [self._absence(claim) for claim in claims]
+        for _ in range(_TRIES):
+            family = "two" if len(claims) > 1 else _family(rng, place_first)
+            text = negated(caption, absent, rng, family=family, split=self.split, place=place, prep=prep,
+                           keep=not alone)  # fmt: skip
+            if text.affirmative and (ends or not LAST_NOUN.match(text.template)):
+                return text
+        return None
+
+    def _worn(self, caption: str, claims: tuple[Claim, ...], rng: np.random.Generator) -> Negated | None:
+        found = re.search(_PERSON.format(noun=claims[0].of), caption)
+        if found is None or not all(claim.thing in self.annotations.worn for claim in claims):
+            return None
+        worn = [Worn(c.thing, **self.annotations.worn[c.thing]) for c in claims]
+        text = lacking(found[0], worn, rng, split=self.split)
+        before, after = caption[: found.start()], caption[found.end() :]
+        said, rest, there = (
+            f"{before}{part}{after}" for part in (text.text, text.affirmative, text.asserted)
+        )
+        return Negated(said, rest, there, text.template)
+
+    def _looks(self, claim: Claim, rng: np.random.Generator) -> Negated:
+        """A phrase for a thing that is not of a colour, or on which nobody is."""
+        family = "occupied" if claim.how == "occupied" else "colour"
+        if claim.of in ("man", "woman", "person") and family == "colour":
+            family = "clothes"
+        choices = templates(family, self.split)
+        template = choices[int(rng.random() * len(choices))]
+        noun = ("the ", f"{article(claim.of)} ")[int(rng.random() < 0.5)] + claim.of
+        text = template.format(noun=noun, colour=claim.thing, bare_noun=claim.of)
+        asserted = {
+            "occupied": f"{noun} {join(noun)} a person on it",
+            "clothes": f"{noun} in {claim.thing}",
+            "colour": f"{noun} that is {claim.thing}",
+        }[family]
+        return Negated(text, noun, asserted, template)
+
+
+def _family(rng: np.random.Generator, place_first: bool) -> str:
+    names = [name for name in _SHARES if place_first or name != "affix"]
+    shares = np.cumsum([_SHARES[name] for name in names])
+    return names[int(np.searchsorted(shares, rng.random() * shares[-1], side="right"))]

@@ -1,0 +1,202 @@
+"""Read CLIP's weights, safely, from any layout; write open_clip's.
+
+Nothing is unpickled but tensors (`weights_only=True`), and what a file is, its keys and shapes say, never its name.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from negclip_core.errors import RequestError
+from negclip_core.files import atomic_path, atomic_write_json, atomic_write_text, sha256_file
+from negclip_core.layouts import openai, transformers
+
+__all__ = [
+    "FOLDER_LAYOUTS",
+    "TOKENIZER_FILES",
+    "Checkpoint",
+    "read_checkpoint",
+    "read_tensors",
+    "write_open_clip_folder",
+]
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
+
+_OPEN_CLIP = ("open_clip_config.json", ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
+_TRANSFORMERS = ("config.json", ("model.safetensors", "pytorch_model.bin"))
+FOLDER_LAYOUTS = (
+    _OPEN_CLIP,
+    _TRANSFORMERS,
+)  # (config, weights by preference) of the layouts that are folders
+_LAYOUTS = "a CLIP in OpenAI's, open_clip's, transformers' or ComfyUI's layout"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A CLIP's weights in canonical form (negclip_core/layouts)."""
+
+    weights: dict[str, Tensor]  # float32, OpenAI's names; without `visual.*` where there is no image tower
+    config: dict[str, Any]  # open_clip's `model_cfg`
+    layout: str  # "openai" | "open_clip" | "transformers" | "comfyui"
+    sha256: str  # of the file that the weights came from
+    preprocess: dict[str, Any] = field(default_factory=dict)  # open_clip's `preprocess_cfg`; empty: OpenAI's
+    tokenizer_folder: Path | None = None  # where tokenizer files lie beside the weights
+    config_known: bool = (
+        True  # False: the file has no config, so heads and activation are OpenAI's by convention
+    )
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a CLIP from a file, or from an open_clip or transformers folder.
+
+    Raises:
+        RequestError: it is none of these, is damaged, or holds something else.
+    """
+    if not path.is_dir():
+        beside = [path.parent / name for name, weights in FOLDER_LAYOUTS if path.name in weights]
+        document = next((_read_json(config) for config in beside if config.is_file()), {})
+        return _canonical(read_tensors(path), path, document)
+    for config_name, weight_names in FOLDER_LAYOUTS:
+        if (path / config_name).is_file():
+            weights = next((path / name for name in weight_names if (path / name).is_file()), None)
+            if weights is None:
+                raise RequestError(
+                    f"{path}: {config_name} is there, but none of {', '.join(weight_names)} beside it"
+                )
+            return _canonical(read_tensors(weights), weights, _read_json(path / config_name))
+    raise RequestError(f"{path}: expected a folder with open_clip_config.json or config.json and its weights")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, or of a state dict that `torch.save` wrote, on the CPU.
+
+    Raises:
+        RequestError: the file cannot be read as that without running code from it.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+        # A safetensors file is the length of its header, then the header, which is JSON.
+        if len(head) == 9 and head[8:] == b"{":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # readers raise dozens of kinds for a damaged file
+        reason = str(error).strip().split("\n")[0][:160]
+        raise RequestError(
+            f"{path}: cannot be read as safetensors or as a plain state dict ({type(error).__name__}: {reason}); "
+            "pickled objects and TorchScript archives are refused, save the state dict as safetensors"
+        ) from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not content:
+        raise RequestError(f"{path}: expected a state dict, got {type(content).__name__}")
+    tensors = {str(k).removeprefix("module."): v for k, v in content.items() if isinstance(v, Tensor)}
+    return tensors
+
+
+def _canonical(weights: dict[str, Tensor], path: Path, document: dict[str, Any]) -> Checkpoint:
+    layout = "open_clip" if "model_cfg" in document else "openai"
+    try:
+        if openai.is_openai(weights):
+            found = openai.strip(weights)
+        elif transformers.is_transformers(weights):
+            found = transformers.from_transformers(weights)
+            alone = not document and "text_model.embeddings.token_embedding.weight" in weights
+            layout = "comfyui" if alone and "visual.conv1.weight" not in found else "transformers"
+        else:
+            shown = ", ".join(list(weights)[:3])
+            raise RequestError(f"{path}: expected {_LAYOUTS}, got {len(weights)} tensors such as {shown}")
+        found = {name: tensor.float().contiguous() for name, tensor in found.items()}
+        config = openai.config_from_shapes(found)
+    except (KeyError, ValueError, IndexError, RuntimeError) as error:
+        raise RequestError(
+            f"{path}: expected {_LAYOUTS}, but {error} is missing or has a wrong shape"
+        ) from error
+    if layout == "open_clip":
+        _check_shapes(config, document["model_cfg"], path)
+        config = document["model_cfg"]
+    elif layout == "transformers":
+        config = transformers.model_config(document, config)
+    folder = (
+        path.parent if document and any((path.parent / name).is_file() for name in TOKENIZER_FILES) else None
+    )
+    preprocess = document.get("preprocess_cfg", {})
+    return Checkpoint(found, config, layout, sha256_file(path), preprocess, folder, bool(document))
+
+
+def _check_shapes(found: dict[str, Any], said: dict[str, Any], path: Path) -> None:
+    text = said.get("text_cfg", {})
+    for name in ("width", "layers", "vocab_size", "context_length"):
+        if name in text and text[name] != found["text_cfg"][name]:
+            raise RequestError(
+                f"{path.parent}: open_clip_config.json says text {name} {text[name]}, "
+                f"the weights have {found['text_cfg'][name]}; the two do not belong together"
+            )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: not JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise RequestError(f"{path}: expected a JSON object, got {type(document).__name__}")
+    return document
+
+
+def write_open_clip_folder(
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    *,
+    preprocess: Mapping[str, Any],
+    made_by: Mapping[str, Any],
+    tokenizer_folder: Path | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> str:
+    """Write a CLIP as an open_clip folder (`local-dir:` and, uploaded, `hf-hub:` read it); return the weights' SHA-256.
+
+    Args:
+        weights: canonical, such as `open_clip.model.CLIP(...).state_dict()`.
+        config, preprocess: open_clip's `model_cfg` and `preprocess_cfg`.
+        made_by: what made it (versions, settings, seeds, sums of inputs); kept in `README.md` and in the weights' file.
+        tokenizer_folder: where to copy tokenizer files from, for a vocabulary that is not CLIP's own.
+    """
+    from safetensors.torch import save_file
+
+    config = dict(config)
+    if tokenizer_folder is not None:
+        for name in TOKENIZER_FILES:
+            if (tokenizer_folder / name).is_file():
+                atomic_write_text(folder / name, (tokenizer_folder / name).read_text("utf-8"))
+        # Any name makes open_clip's `local-dir:` take the tokenizer in the folder rather than CLIP's own.
+        config["text_cfg"] = {**config["text_cfg"], "hf_tokenizer_name": "."}
+    tensors = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in weights.items()
+        if name != "attn_mask"
+    }
+    record = json.dumps(made_by, indent=2, ensure_ascii=False, sort_keys=True)
+    with atomic_path(folder / _OPEN_CLIP[1][0]) as temporary:
+        # One entry only: safetensors writes several in no fixed order, and the same run must give the same bytes.
+        save_file(tensors, temporary, metadata={"made_by": record})
+    atomic_write_text(folder / "README.md", _card(record))
+    # Last, so that a folder with a config is a whole one.
+    atomic_write_json(folder / _OPEN_CLIP[0], {"model_cfg": config, "preprocess_cfg": dict(preprocess)})
+    return sha256_file(folder / _OPEN_CLIP[1][0])
+
+
+def _card(record: str) -> str:
+    return (
+        "---\nlibrary_name: open_clip\npipeline_tag: zero-shot-image-classification\ntags: [clip, negation]\n---\n"
+        "# A CLIP text tower that reads negation\n\n"
+        "An open_clip folder: load it with `negclip_core.load_clip(folder)`, or with open_clip's `local-dir:`.\n\n"
+        f"What made it:\n\n```json\n{record}\n```\n"
+    )

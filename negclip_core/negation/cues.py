@@ -1,0 +1,67 @@
+"""Where a text holds a negation cue, and where it only looks so ("no. 1", "can't wait", a sign's words)."""
+
+import re
+from dataclasses import dataclass
+
+from negclip_core.negation.lexicon import DATA
+
+_TRIGGERS = frozenset(DATA["triggers"])
+_LETTERS = re.compile(r"[a-z]+")
+# A sign's words in quotes; tokenised apostrophes ("man ' s") stand apart from both neighbours: no quotes.
+_QUOTED = re.compile(
+    r"\"[^\"]*\"|\u201c[^\u201d]*\u201d"
+    r"|(?<![\w'\u2019])['\u2018](?=\S)[^'\u2019]*(?<=\S)['\u2019](?!\w)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """A cue's family (see lexicon.json), its character span, and that of the word holding it (affixes)."""
+
+    family: str
+    span: tuple[int, int]
+    word_span: tuple[int, int]
+
+
+def _expand(pattern: str) -> str:
+    """A readable pattern made tolerant of runs of white space and of tokenised or curly apostrophes."""
+    pattern = pattern.replace("{bases}", "|".join(DATA["affix_bases"]))
+    pattern = pattern.replace("{auxiliaries}", "|".join(DATA["negatable_auxiliaries"]))
+    pattern = re.sub(r"n't\b", "n ?['\u2019]? ?t", pattern)
+    # Look-behinds must keep one width, so their single space stays.
+    return re.sub(r"(\(\?<[=!][^)]*\))| (\?)?", lambda m: m[1] or (r"\s?" if m[2] else r"\s+"), pattern)
+
+
+def _compile() -> re.Pattern[str]:
+    # False friends come first: at the same place they win, and what they cover is not looked at again.
+    families = {"friend": DATA["false_friends"], **DATA["cues"]}
+    groups = (f"(?P<{name}>{'|'.join(map(_expand, patterns))})" for name, patterns in families.items())
+    return re.compile(rf"(?<![\w])(?:{'|'.join(groups)})(?!\w)", re.IGNORECASE)
+
+
+_SCAN = _compile()
+_PARTS = ("nt", "fused", "suffix", "hyphen")
+
+
+def may_hold_cue(text: str) -> bool:
+    """A cheap look that never misses a cue; most texts stop here."""
+    lowered = text.lower()
+    return not _TRIGGERS.isdisjoint(_LETTERS.findall(lowered)) or "less" in lowered
+
+
+def _cue(found: re.Match[str]) -> Cue:
+    family = next(name for name in DATA["cues"] if found[name] is not None)
+    span = next((found.span(part) for part in _PARTS if found[part] is not None), found.span())
+    return Cue(family, span, found.span() if family == "affix" else span)
+
+
+def find_cues(text: str) -> list[Cue]:
+    """The cues of a text, in order and without overlap; empty when it holds no negation."""
+    if not may_hold_cue(text):
+        return []
+    cues = [_cue(found) for found in _SCAN.finditer(text) if found["friend"] is None]
+    if not cues:
+        return []
+    # A prompt that is wholly in quotes was quoted by its sender, not by a sign painter.
+    quoted = [m.span() for m in _QUOTED.finditer(text) if m.group() != text.strip()]
+    return [cue for cue in cues if not any(a < cue.span[0] < b for a, b in quoted)]

@@ -1,0 +1,51 @@
+"""Kept tokens back into a text: nothing dangling, the text's own spacing, "a" or "an" as needed."""
+
+from negclip_core.negation.tokens import Token
+
+_MARKS = frozenset({",", ".", ";"})
+_JOINING = frozenset({"and", "but", "or"})
+_DANGLING = _JOINING | {",", "with", "that", "which", "who", "while", "in", "a", "an", "the", "there", "is"}
+
+
+def tidy(kept: list[Token]) -> list[Token]:
+    """Without marks that follow marks, empty brackets, and joining words left dangling at either end."""
+    out: list[Token] = []
+    for token in kept:
+        if token.word == ")" and out and out[-1].word == "(":
+            out.pop()
+        elif token.word not in _MARKS or (out and out[-1].word not in _MARKS):
+            out.append(token)
+    final = [out.pop()] if out and out[-1].word == "." else []
+    while out and out[-1].word in _DANGLING:
+        out.pop()
+    while out and out[0].word in _JOINING:
+        out.pop(0)
+    return out + (final if out else [])
+
+
+def write(text: str, kept: list[Token], capital: bool) -> str:
+    """The kept tokens as a text; with `capital`, its first letter is one."""
+    pieces: list[str] = []
+    for k, token in enumerate(kept):
+        if k:
+            pieces.append(_space(text, kept[k - 1], token))
+        pieces.append(
+            _article(text, token, kept[k + 1]) if k + 1 < len(kept) else text[token.start : token.end]
+        )
+    written = "".join(pieces)
+    return written[:1].upper() + written[1:] if capital else written
+
+
+def _space(text: str, before: Token, token: Token) -> str:
+    between = text[before.end : token.start]
+    if not between.strip():
+        return between
+    # Where something was cut, a mark keeps the space it had before it (none, or one in tokenised text).
+    return " " if token.is_word or text[token.start - 1].isspace() else ""
+
+
+def _article(text: str, token: Token, following: Token) -> str:
+    written = text[token.start : token.end]
+    if token.word not in ("a", "an") or not text[token.end : following.start].strip():
+        return written
+    return written[0] + "n" * (following.word[0] in "aeiou")

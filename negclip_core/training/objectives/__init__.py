@@ -1,0 +1,68 @@
+"""What a text tower is trained for: one file an objective, found by its name.
+
+An objective module defines `Objective`, a dataclass whose fields are its settings in a recipe, called with a
+`Situation` and returning a scalar loss. Adding one is adding a file.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+import torch
+from open_clip.model import CLIP
+from torch import Tensor
+
+from negclip_core.errors import RequestError
+from negclip_core.training.data import TrainingSet
+from negclip_core.training.text import TextStates, text_states
+
+__all__ = ["Situation", "create", "names"]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What an objective sees at one step."""
+
+    student: CLIP
+    teacher: CLIP  # the vanilla model, frozen
+    data: TrainingSet
+    rows: Tensor  # int64 [batch], rows of `data`
+    host: Any = None  # a `host_score.Host`, for objectives that read a diffusion host
+    _known: dict[tuple[bool, str, int], TextStates] = field(default_factory=dict)
+
+    def states(self, text: str, count: int, *, vanilla: bool = False) -> TextStates:
+        """The student's (or vanilla's) states of a text of the first `count` rows, at all positions a host reads.
+
+        Computed once a step, however many objectives ask. `text` is a field of `TrainingSet`.
+        """
+        key = (vanilla, text, count)
+        if key not in self._known:
+            ids = getattr(self.data, text)[self.rows[:count]].long()
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not vanilla):
+                self._known[key] = text_states(self.teacher if vanilla else self.student, ids)
+        return self._known[key]
+
+
+def names() -> list[str]:
+    """The objectives there are."""
+    return sorted(module.name for module in iter_modules(__path__))
+
+
+def create(settings: dict[str, Any]) -> Callable[[Situation], Tensor]:
+    """The objective named by `settings["name"]`, with the rest as its settings.
+
+    Raises:
+        RequestError: no such objective, or a setting it does not have.
+    """
+    settings = dict(settings)
+    name = settings.pop("name", None)
+    if name not in names():
+        raise RequestError(f"objective {name!r} is not known; there are: {', '.join(names())}")
+    kind = import_module(f"{__name__}.{name}").Objective
+    known = [each.name for each in fields(kind)]
+    if unknown := sorted(settings.keys() - set(known)):
+        raise RequestError(f"objective {name!r} has no setting {unknown[0]!r}; it has: {', '.join(known)}")
+    objective: Callable[[Situation], Tensor] = kind(**settings)
+    return objective

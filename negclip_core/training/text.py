@@ -1,0 +1,40 @@
+"""A text tower's states: what a contrastive loss reads, and what a diffusion host reads."""
+
+from dataclasses import dataclass
+
+import torch
+from open_clip.model import CLIP
+from torch import Tensor
+
+__all__ = ["TextStates", "cut", "text_states"]
+
+
+@dataclass(frozen=True)
+class TextStates:
+    """One batch of texts through an open_clip text tower."""
+
+    penultimate: Tensor  # float [n, length, width], before the last block (transformers' `hidden_states[-2]`)
+    last: Tensor  # float [n, length, width], after the final layer norm (`last_hidden_state`)
+    pooled: Tensor  # float [n, embed_dim], the projected state at the end token, not normalised
+
+
+def cut(ids: Tensor) -> Tensor:
+    """Drop the columns after the batch's last end token: exact, since attention is causal and pooling is at the end.
+
+    Args:
+        ids: int [n, length]; the end token has the highest id of its row.
+    """
+    return ids[:, : int(ids.argmax(1).max()) + 1]
+
+
+def text_states(model: CLIP, ids: Tensor) -> TextStates:
+    """Run the text tower over token ids int [n, length <= context]; no attention mask but the causal one."""
+    length = ids.shape[1]
+    mask = model.attn_mask[:length, :length]
+    x = model.token_embedding(ids) + model.positional_embedding[:length]
+    blocks = model.transformer.resblocks
+    for block in blocks[:-1]:
+        x = block(x, attn_mask=mask)
+    last = model.ln_final(blocks[-1](x, attn_mask=mask))
+    ends = last[torch.arange(len(ids), device=ids.device), ids.argmax(1)]
+    return TextStates(x, last, ends @ model.text_projection)

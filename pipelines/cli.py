@@ -1,0 +1,170 @@
+"""The command line: registers the verbs, prints their results, and turns errors into one line and an exit code."""
+
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import negclip_core
+from negclip_core.errors import NegclipError, RequestError
+from pipelines import evaluate, synthesize, train
+from pipelines.console import clean_output
+from pipelines.miniature import cli as miniature
+from pipelines.options import AsJson, Device, Gate, Model, Out, Quiet, Seed, TextEncoder
+
+__all__ = ["app", "main", "show"]
+
+app = typer.Typer(
+    help='CLIP that understands "no": pictures, scores and text encoders for prompts with a negation.',
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def show(document: Any, as_json: bool, lines: list[str]) -> None:
+    """Print a verb's result: the JSON document, or lines for a person."""
+    print(json.dumps(document, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
+
+
+@app.callback(invoke_without_command=True)
+def root(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def generate(
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT", help="What to draw.")],
+    model: Model = "miniature",
+    text_encoder: TextEncoder = None,
+    method: Annotated[
+        str, typer.Option(help="encoder, negative-prompt, both, ...: a file of integrations/methods.")
+    ] = "encoder",
+    gate: Gate = True,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Draw the vanilla arm too, and a sheet of both.")
+    ] = False,
+    count: Annotated[int, typer.Option("-n", help="Pictures for each prompt, with seeds counting up.")] = 1,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps. [default: the model's]")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="Of guidance. [default: the model's]")] = None,
+    height: Annotated[int | None, typer.Option(help="In pixels. [default: the model's]")] = None,
+    width: Annotated[int | None, typer.Option(help="In pixels. [default: the model's]")] = None,
+    out: Out = Path("out"),
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw pictures for prompts, obeying what they say is absent."""
+    from pipelines.generate import Request, run
+
+    with clean_output():
+        result = run(
+            Request(
+                tuple(prompts), model, text_encoder, method, gate, compare, count, steps, guidance_scale,
+                height, width, out, seed, device, quiet,
+            )
+        )  # fmt: skip
+    sheet = [result["contact_sheet"]] if result["contact_sheet"] else []
+    show(result, as_json, [image["path"] for image in result["images"]] + sheet)
+
+
+@app.command()
+def parse(
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="TEXT", help="Or lines on standard input.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the negations in texts: cue, scope, what is absent, the affirmative rest, the negative prompt."""
+    from pipelines.parse import run
+
+    records = run(texts or [line.rstrip("\n") for line in sys.stdin])
+    lines = []
+    for record in records:
+        cues = ", ".join(f"{n['cue']!r} negates {n['scope']!r}" for n in record["negations"]) or "no negation"
+        lines += [record["text"], f"  {cues}", f"  affirmative: {record['affirmative']}"]
+        lines += [f"  negative prompt: {record['negative_prompt']}"] if record["negations"] else []
+    show(records, as_json, lines)
+
+
+@app.command()
+def score(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures.")],
+    text: Annotated[list[str], typer.Option(help="A text to compare them with; repeat for more.")],
+    clip: Annotated[
+        str, typer.Option(help="miniature, ViT-B-32, ViT-L-14, ..., a hub id, a folder or a file.")
+    ] = "miniature",
+    arms: Annotated[
+        str, typer.Option(help="Text encoders to compare, with commas; a name or a CLIP.")
+    ] = "vanilla,negationclip",
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say how well texts fit pictures, for vanilla CLIP and NegationCLIP side by side."""
+    from pipelines.score import run, table
+
+    with clean_output():
+        result = run([str(image) for image in images], text, clip, arms.split(","), device)
+    show(result, as_json, table(result))
+
+
+@app.command()
+def doctor(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Say what this machine has, and which features that turns on."""
+    from pipelines.doctor import run, table
+
+    with clean_output():
+        result = run()
+    show(result, as_json, table(result))
+
+
+# Verbs with options enough for a file of their own; each registers itself.
+for _verb in (synthesize, train, evaluate, miniature):
+    _verb.register(app)
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 failed part-way, 2 the request is wrong, 130 interrupted."""
+    sys.exit(_main())
+
+
+def _main() -> int:
+    try:
+        _check_packages()
+        code = app(prog_name="negclip", standalone_mode=False) or 0
+    except NegclipError as error:
+        print(f"negclip: {error}", file=sys.stderr)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except Exception as error:
+        # Usage errors, by what they can do: typer brings its own copy of click, whose place differs by version.
+        if not hasattr(error, "format_message"):
+            raise
+        verb = getattr(getattr(error, "ctx", None), "command_path", "negclip")
+        print(f"negclip: {error.format_message()} (see {verb} --help)", file=sys.stderr)
+        return 2
+    if code == 130:  # typer turns an interrupt into this
+        print("negclip: interrupted", file=sys.stderr)
+    return int(code)
+
+
+def _check_packages() -> None:
+    """The names are common ones: another package of that name must not stand in for ours."""
+    home = Path(negclip_core.__file__).parent.parent
+    for name in ("integrations", "eval", "pipelines"):
+        found = find_spec(name)
+        places = list(found.submodule_search_locations or []) if found else []
+        if str(home / name) not in [str(Path(place)) for place in places]:
+            raise RequestError(
+                f"the package {name!r} was found at {places[0] if places else 'no place'}, not beside negclip_core in "
+                f"{home}; remove the other one from PYTHONPATH, or run in an environment of negclip's own"
+            )

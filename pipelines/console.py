@@ -1,0 +1,49 @@
+"""What a verb says besides its result: messages and progress, on standard error, or nowhere with `--quiet`."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+from negclip_core.errors import RequestError
+
+__all__ = ["clean_output", "pick_device", "progress", "warn"]
+
+
+def warn(message: str, quiet: bool) -> None:
+    """Say one line on standard error."""
+    if not quiet:
+        print(f"negclip: {message}", file=sys.stderr, flush=True)
+
+
+def progress(total: int, what: str, quiet: bool) -> Any:
+    """A progress bar of `total` steps on standard error: `update(n)`, and `close()` or a `with` block."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=what, disable=quiet, file=sys.stderr, leave=False, dynamic_ncols=True)
+
+
+@contextmanager
+def clean_output() -> Iterator[None]:
+    """Within the block, what libraries print goes to standard error: standard output is for the result."""
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+def pick_device(name: str) -> str:
+    """The torch device for `--device auto|cpu|cuda[:n]`. Raises RequestError for another name or a missing device."""
+    kind, _, index = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdecimal())):
+        raise RequestError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
+    if kind == "cpu":
+        return name
+    import torch
+
+    count = torch.cuda.device_count()
+    if kind == "auto":
+        return "cuda" if count else "cpu"
+    if int(index or 0) >= count:
+        raise RequestError(
+            f"--device {name}: this machine has {count} CUDA devices that torch can use; try --device cpu"
+        )
+    return name

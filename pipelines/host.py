@@ -1,0 +1,85 @@
+"""Load a diffusers pipeline to draw with, and what its folder says about itself."""
+
+import inspect
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from negclip_core.errors import RequestError
+from negclip_core.files import sha256_folder
+from negclip_core.models import resolve
+
+__all__ = ["Host", "load_host"]
+
+_ABOUT = "negclip.json"
+
+
+@dataclass(frozen=True)
+class Host:
+    """A pipeline on its device.
+
+    `about` is the folder's `negclip.json`, if it has one: `steps` and `guidance_scale` to draw with by default, the
+    `vocabulary` that the model has learned, and `knows`, a phrase for people that says what that is.
+    """
+
+    name: str
+    pipe: Any  # a diffusers pipeline
+    about: dict[str, Any]
+    sha256: str
+
+    def default(self, setting: str, argument: str) -> Any:
+        """The model's own value for a setting, else the pipeline's."""
+        own = inspect.signature(type(self.pipe).__call__).parameters[argument].default
+        return self.about.get(setting, own)
+
+
+def load_host(name: str, device: str, quiet: bool = False) -> Host:
+    """Load a diffusers pipeline by shipped name, hub id or folder; `quiet` hides the progress of a download.
+
+    Raises:
+        RequestError: there is none, or it cannot be loaded.
+    """
+    found = resolve(name)
+    if isinstance(found, Path) and not (found / "model_index.json").is_file():
+        raise RequestError(f"{name}: expected a diffusers pipeline (a folder with model_index.json)")
+    import torch
+    from diffusers import DiffusionPipeline
+
+    _hush(quiet)
+    try:
+        folder = found if isinstance(found, Path) else Path(DiffusionPipeline.download(found))
+        # One dtype for all parts: left to themselves, diffusers and transformers choose by different rules.
+        dtype = torch.float16 if device.startswith("cuda") else torch.float32
+        pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype)
+    except Exception as error:  # the hub's client, transformers and diffusers raise many kinds
+        reason = " ".join(str(error).split())[:200]
+        raise RequestError(
+            f"{name}: cannot be loaded as a diffusers pipeline ({type(error).__name__}: {reason})"
+        ) from error
+    pipe.set_progress_bar_config(disable=True)
+    return Host(name, pipe.to(device), _about(folder), sha256_folder(folder))
+
+
+def _hush(quiet: bool) -> None:
+    """No warnings and no bars from the libraries: what matters, this package says in a line."""
+    from diffusers.utils import logging as of_diffusers
+    from huggingface_hub.utils import disable_progress_bars
+    from transformers.utils import logging as of_transformers
+
+    for library in (of_diffusers, of_transformers):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    if quiet:
+        disable_progress_bars()
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    file = folder / _ABOUT
+    if not file.is_file():
+        return {}
+    try:
+        about = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise RequestError(f"{file}: not JSON ({error})") from error
+    return dict(about)

@@ -1,0 +1,188 @@
+"""Train the miniature's models again, from nothing; every part can be killed and goes on where it was.
+
+pictures ─► CLIP ─► UNet ─► Stable Diffusion ─► (host) ─┐
+   ├─► autoencoder ─┘                                   ├─► NegationCLIP
+   └─► judge    captions with what is absent ───────────┘
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTokenizer
+
+from negclip_core.checkpoints import write_open_clip_folder
+from negclip_core.clip import Clip, load_clip
+from negclip_core.errors import RequestError
+from negclip_core.files import atomic_write_json, provenance
+from negclip_core.world.scenes import Scene
+from negclip_core.world.tokenizer import write_tokenizer
+from pipelines import synthesize, train
+from pipelines.miniature import autoencoder, clip, export, image_tower, judge, stable_diffusion, unet
+from pipelines.miniature.data import Pictures, pictures
+
+__all__ = ["PARTS", "Plan", "run"]
+
+_PREPROCESS = {
+    "mean": [image_tower.MEAN] * 3,
+    "std": [image_tower.STD] * 3,
+    "interpolation": "bilinear",
+    "resize_mode": "squash",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is trained on what. The defaults made the shipped models; `small` runs through in a minute."""
+
+    pictures: int = 60_000
+    image_steps: int = 1_000
+    text_steps: int = 2_000
+    autoencoder_steps: int = 2_400
+    unet_steps: int = 6_000
+    judge_steps: int = 3_300
+    judged: tuple[int, int, int] = (30_000, 4_000, 4_000)
+    batch: int = 128
+    captioned: int = 16_000  # pictures whose captions NegationCLIP is trained on
+    recipe: str = "tokens"
+    seed: int = 0
+
+    @classmethod
+    def small(cls) -> "Plan":
+        """For tests: everything is touched, nothing is learned."""
+        return cls(pictures=64, image_steps=2, text_steps=2, autoencoder_steps=2, unet_steps=2, batch=8,
+                   captioned=60, judge_steps=2, judged=(64, 64, 64))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Work:
+    folder: Path
+    plan: Plan
+    quiet: bool
+
+    @cached_property
+    def data(self) -> Pictures:
+        return pictures(self.folder / "pictures", "train", self.plan.pictures, quiet=self.quiet)
+
+    @cached_property
+    def scenes(self) -> list[Scene]:
+        return self.data.scenes()
+
+    @cached_property
+    def tokenizer(self) -> CLIPTokenizer:
+        write_tokenizer(self.folder / "tokenizer")
+        return CLIPTokenizer.from_pretrained(self.folder / "tokenizer")
+
+    def clip(self) -> Clip:
+        return load_clip(self.folder / "clip")
+
+
+def _build_clip(work: _Work) -> None:
+    plan, folder = work.plan, work.folder
+    model = clip.create(len(work.tokenizer), plan.seed)
+    image_tower.build(model.visual, work.data, work.scenes, folder, steps=plan.image_steps, seed=plan.seed,
+                      batch=plan.batch, quiet=work.quiet)  # fmt: skip
+    clip.build_text_tower(model, work.tokenizer, work.data, work.scenes, folder, steps=plan.text_steps,
+                          seed=plan.seed, batch=2 * plan.batch, quiet=work.quiet)  # fmt: skip
+    write_open_clip_folder(
+        folder / "clip", model.state_dict(), clip.config(len(work.tokenizer)), preprocess=_PREPROCESS,
+        made_by=_made_by(work, "clip"), tokenizer_folder=folder / "tokenizer", dtype=torch.float16,
+    )  # fmt: skip
+
+
+def _build_autoencoder(work: _Work) -> None:
+    plan = work.plan
+    model = autoencoder.build(work.data, work.folder, steps=plan.autoencoder_steps, seed=plan.seed,
+                              batch=plan.batch // 4, quiet=work.quiet)  # fmt: skip
+    # Rounded before the UNet is trained on its latents, so that what ships is what was trained with.
+    model.half().save_pretrained(work.folder / "autoencoder")
+
+
+def _build_unet(work: _Work) -> None:
+    plan = work.plan
+    encoder = AutoencoderKL.from_pretrained(work.folder / "autoencoder", torch_dtype=torch.float32)
+    model = unet.build(encoder, work.clip().text_encoder(), work.tokenizer, work.data, work.scenes, work.folder,
+                       steps=plan.unet_steps, seed=plan.seed, batch=plan.batch // 2, quiet=work.quiet)  # fmt: skip
+    model.half().save_pretrained(work.folder / "unet")
+
+
+def _build_stable_diffusion(work: _Work) -> None:
+    stable_diffusion.assemble(
+        work.clip(), work.tokenizer, AutoencoderKL.from_pretrained(work.folder / "autoencoder"),
+        UNet2DConditionModel.from_pretrained(work.folder / "unet"), work.folder / "stable-diffusion",
+    )  # fmt: skip
+
+
+def _build_judge(work: _Work) -> None:
+    plan = work.plan
+    judge.build(work.folder / "judge", plan.judge_steps, plan.seed, not work.quiet, store=work.folder / "pictures",
+                batch=plan.batch // 2, drawn=plan.judged)  # fmt: skip
+
+
+def negated_captions(folder: Path, count: int, quiet: bool) -> Path:
+    """Draw `count` pictures of the training split into `folder` and write what they lack into their captions."""
+    out = folder / "negated_captions.json"
+    if not out.exists():
+        files = {
+            name: Path(path) for name, path in export.run(folder, count, 0, "train", quiet)["files"].items()
+        }
+        vqa = [files["vqa_questions"], files["vqa_annotations"]]
+        synthesize.run(files["captions"], files["instances"], vqa, "both", out, seed=0)
+    return out
+
+
+def _build_negationclip(work: _Work) -> None:
+    plan, data = work.plan, work.folder / "captioned"
+    captions = negated_captions(data, plan.captioned, work.quiet)
+    train.run(captions, data / "images", str(work.folder / "clip"), work.folder / "negationclip", plan.recipe,
+              str(work.folder / "stable-diffusion"), quiet=work.quiet, seed=plan.seed)  # fmt: skip
+
+
+PARTS: dict[str, Callable[[_Work], None]] = {
+    "clip": _build_clip,
+    "autoencoder": _build_autoencoder,
+    "unet": _build_unet,
+    "stable-diffusion": _build_stable_diffusion,
+    "negationclip": _build_negationclip,
+    "judge": _build_judge,
+}
+
+
+def _made_by(work: _Work, part: str) -> dict[str, Any]:
+    return {"part": part, "plan": asdict(work.plan), **provenance()}
+
+
+def run(
+    folder: Path, parts: list[str], plan: Plan, *, threads: int | None = None, quiet: bool = False
+) -> dict[str, str]:
+    """Build `parts` (all of them where empty) into `folder`, and say where each lies.
+
+    Parts that are finished there are not built again.
+
+    Raises:
+        RequestError: a part is not known, or the folder holds a build with another plan.
+    """
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise RequestError(f"part {unknown[0]!r} is not known; there are: {', '.join(PARTS)}")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    record = folder / "plan.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = json.loads(json.dumps(asdict(plan)))
+    if record.exists() and json.loads(record.read_text("utf-8")) != settings:
+        raise RequestError(f"{folder}: holds a build with another plan; give another --out, or delete it")
+    atomic_write_json(record, settings)
+    work = _Work(folder, plan, quiet)
+    done = {}
+    for name in parts or PARTS:
+        mark = folder / f"{name}.done"
+        if not mark.exists():
+            PARTS[name](work)
+            mark.write_text("", "utf-8")
+        done[name] = str(folder / name)
+    return done

@@ -1,0 +1,81 @@
+"""The pictures the miniature's models are trained on: drawn once, kept as arrays, read by index.
+
+A split is a folder of shards; a shard is drawn by one process and renamed into place when it is whole, so that an
+interrupted drawing goes on with the shards that are missing. Scene `i` of a split is drawn again from
+`scene(split, i)` wherever its facts are needed.
+"""
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from negclip_core.world.catalog import Split
+from negclip_core.world.drawing import draw
+from negclip_core.world.scenes import Scene, sample_scene
+
+__all__ = ["SIZE", "Pictures", "pictures", "scene"]
+
+SIZE = 64  # pixels a side
+_SHARD = 2000  # pictures
+_SPLIT_SEEDS: dict[Split, int] = {"train": 11, "validation": 12, "test": 13}
+
+
+def scene(split: Split, index: int) -> Scene:
+    """Scene number `index` of a split: the same on every machine."""
+    return sample_scene(np.random.default_rng([_SPLIT_SEEDS[split], index]))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Drawn pictures and which thing each pixel shows."""
+
+    split: Split
+    images: np.ndarray  # uint8 [n, SIZE, SIZE, 3]
+    instances: np.ndarray  # uint8 [n, SIZE, SIZE], 0 = backdrop, i + 1 = things[i]
+
+    def scenes(self) -> list[Scene]:
+        """The facts of every picture, in order, sampled again on all cores."""
+        starts = range(0, len(self.images), _SHARD)
+        with ProcessPoolExecutor() as pool:
+            shards = pool.map(_scenes, [self.split] * len(starts), starts)
+            return [each for shard in shards for each in shard][: len(self.images)]
+
+
+def _scenes(split: Split, start: int) -> list[Scene]:
+    return [scene(split, start + i) for i in range(_SHARD)]
+
+
+def _draw_shard(folder: Path, split: Split, number: int) -> None:
+    target = folder / f"{number:05d}.npz"
+    drawn = [draw(scene(split, number * _SHARD + i), SIZE) for i in range(_SHARD)]
+    temporary = target.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        np.savez(
+            file,
+            images=np.stack([picture.image for picture in drawn]),
+            instances=np.stack([picture.instances for picture in drawn if picture.instances is not None]),
+        )
+    temporary.rename(target)
+
+
+def pictures(folder: Path, split: Split, count: int, *, quiet: bool = False) -> Pictures:
+    """`count` pictures of a split, drawn on all cores where `folder` does not hold them yet."""
+    folder = folder / split
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = range(-(-count // _SHARD))
+    missing = [number for number in numbers if not (folder / f"{number:05d}.npz").exists()]
+    if missing:
+        with ProcessPoolExecutor() as pool:
+            jobs = [pool.submit(_draw_shard, folder, split, number) for number in missing]
+            for job in tqdm(jobs, desc=f"drawing {split} pictures", unit="shard", disable=quiet):
+                job.result()
+    shards = [np.load(folder / f"{number:05d}.npz") for number in numbers]
+    return Pictures(
+        split,
+        np.concatenate([shard["images"] for shard in shards])[:count],
+        np.concatenate([shard["instances"] for shard in shards])[:count],
+    )

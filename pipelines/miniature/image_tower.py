@@ -1,0 +1,173 @@
+"""The miniature CLIP's image tower: a ViT trained by dense and whole-picture labels, then frozen.
+
+A ViT this small does not learn to see objects from a caption loss in hours on two cores; labels on every patch and
+on the joint embedding teach it in minutes. That is image-side supervision which CLIP itself did not have; negation
+is not part of it: the embedding is asked what is there, and the text tower alone meets words.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from negclip_core.precision import mixed_precision
+from negclip_core.world.catalog import COLOURS, KINDS, PLACES
+from negclip_core.world.scenes import Scene
+from pipelines.miniature.data import Pictures
+from pipelines.miniature.labels import FACTS, MOST_THINGS, ThingTable, table
+from pipelines.miniature.loop import Average, fit
+
+__all__ = ["MEAN", "STD", "augment", "build", "crops", "normalise"]
+
+MEAN, STD = 0.5, 0.5
+_GRID = 8  # patches a side
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 [n, h, w, 3] -> float [n, 3, h, w], as the model's preprocessing does it."""
+    return images.permute(0, 3, 1, 2).float().div(255).sub(MEAN).div(STD)
+
+
+def crops(images: Tensor, boxes: Tensor, mode: str = "bilinear") -> Tensor:
+    """Cut one box out of each picture and stretch it to the picture's size.
+
+    Args:
+        images: float [n, c, h, w].
+        boxes: float [n, 4], x, y, w, h in units of the side.
+    """
+    n, side = len(images), images.shape[-1]
+    axis = (torch.arange(side) + 0.5) / side
+    x = boxes[:, 0, None] + boxes[:, 2, None] * axis
+    y = boxes[:, 1, None] + boxes[:, 3, None] * axis
+    grid = torch.stack([x[:, None, :].expand(n, side, side), y[:, :, None].expand(n, side, side)], -1) * 2 - 1
+    return F.grid_sample(images, grid, mode=mode, padding_mode="border", align_corners=False)
+
+
+def _random_boxes(instances: Tensor, kinds: Tensor) -> Tensor:
+    """A box for each picture: the whole of it (slightly cut), or one of its things with a margin."""
+    n, side = len(instances), instances.shape[-1]
+    whole = torch.rand(n, 4) * torch.tensor([0.06, 0.06, 0.0, 0.0])
+    boxes = torch.stack([whole[:, 0], whole[:, 1], 1 - 2 * whole[:, 0], 1 - 2 * whole[:, 1]], 1)
+    counts = (kinds >= 0).sum(1).clamp(min=1)
+    chosen = (torch.rand(n) * counts).long() + 1
+    mask = instances == chosen[:, None, None].to(instances.dtype)
+    rows, columns = mask.any(2), mask.any(1)
+    index = torch.arange(side)
+
+    def span(hits: Tensor) -> tuple[Tensor, Tensor]:
+        low = torch.where(hits, index, side).amin(1)
+        high = torch.where(hits, index + 1, 0).amax(1)
+        return low / side, high / side
+
+    (left, right), (top, bottom) = span(columns), span(rows)
+    margin = torch.rand(n, 4) * 0.12 - 0.02
+    left, top = left - margin[:, 0] * (right - left), top - margin[:, 1] * (bottom - top)
+    right, bottom = right + margin[:, 2] * (right - left), bottom + margin[:, 3] * (bottom - top)
+    near = torch.stack([left, top, right - left, bottom - top], 1)
+    use = (torch.rand(n) < 0.45) & (mask.sum((1, 2)) > 8)
+    return torch.where(use[:, None], near, boxes)
+
+
+def augment(images: Tensor) -> Tensor:
+    """Mild brightness, contrast and noise, so that blurred or decoded pictures are not strange. Float [n, 3, h, w]."""
+    n = len(images)
+    scale, shift = 1 + 0.1 * torch.randn(n, 1, 1, 1), 0.05 * torch.randn(n, 1, 1, 1)
+    soft = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    blur = torch.rand(n, 1, 1, 1) * (torch.rand(n, 1, 1, 1) < 0.3)
+    return (images * (1 - blur) + soft * blur) * scale + shift + 0.02 * torch.randn_like(images)
+
+
+class Heads(nn.Module):
+    """The linear read-outs that the labels supervise; thrown away after training."""
+
+    def __init__(self, width: int, embed_dim: int) -> None:
+        super().__init__()
+        self.patch_kind = nn.Linear(width, len(KINDS) + 1)
+        self.patch_colour = nn.Linear(width, len(COLOURS))
+        self.patch_fact = nn.Linear(width, len(FACTS))
+        self.place = nn.Linear(embed_dim, len(PLACES))
+        self.fact = nn.Linear(embed_dim, len(FACTS))
+
+
+class _Labels:
+    def __init__(self, facts: ThingTable) -> None:
+        self.place = torch.from_numpy(facts.place)
+        self.kind = torch.from_numpy(facts.kind)
+        self.colour = torch.from_numpy(facts.colour)
+        self.facts = torch.from_numpy(facts.facts)
+
+
+def _dense(tokens: Tensor, heads: Heads, cover: Tensor, labels: _Labels, rows: Tensor) -> dict[str, Tensor]:
+    """Losses on the patch tokens [n, patches, width]; `cover` [n, patches, things + 1] sums to one."""
+    kind = labels.kind[rows]
+    one_hot = F.one_hot(kind.clamp(min=0), len(KINDS)).float() * (kind >= 0).float()[..., None]
+    target = torch.cat([cover[..., :1], cover[..., 1:] @ one_hot], -1)
+    kind_loss = -(target * heads.patch_kind(tokens).float().log_softmax(-1)).sum(-1).mean()
+    colour = labels.colour[rows]
+    tint = F.one_hot(colour.clamp(min=0), len(COLOURS)).float() * (colour >= 0).float()[..., None]
+    tint_target = cover[..., 1:] @ tint
+    colour_loss = -(tint_target * heads.patch_colour(tokens).float().log_softmax(-1)).sum(-1).mean()
+    facts = cover[..., 1:] @ labels.facts[rows].float()
+    fact_loss = F.binary_cross_entropy_with_logits(heads.patch_fact(tokens).float(), facts.clamp(0, 1))
+    return {"kind": kind_loss, "colour": colour_loss, "fact": 4 * fact_loss}
+
+
+def _whole(embedding: Tensor, heads: Heads, seen: Tensor, labels: _Labels, rows: Tensor) -> dict[str, Tensor]:
+    """Losses on the joint embedding [n, d]; `seen` bool [n, things] says which things the crop shows."""
+    unit = F.normalize(embedding.float(), dim=-1) * 12
+    facts = (labels.facts[rows] & seen[..., None]).any(1).float()
+    return {
+        "place": 0.3 * F.cross_entropy(heads.place(unit), labels.place[rows]),
+        "present": 8 * F.binary_cross_entropy_with_logits(heads.fact(unit), facts),
+    }
+
+
+def _optimizers(model: nn.Module, heads: nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon on the matrices of the transformer, AdamW on the rest."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "resblocks" in name]
+    inside = {id(p) for p in matrices}
+    rest = [p for p in [*model.parameters(), *heads.parameters()] if id(p) not in inside]
+    return [
+        torch.optim.Muon(matrices, lr=0.01, weight_decay=0.01),
+        torch.optim.AdamW(rest, lr=2e-3, weight_decay=0.01, betas=(0.9, 0.98), fused=True),
+    ]
+
+
+def build(
+    visual: nn.Module, data: Pictures, scenes: list[Scene], folder: Path, *, steps: int, seed: int = 0, batch: int = 256,
+    quiet: bool = False,
+) -> None:  # fmt: skip
+    """Train open_clip's VisionTransformer `visual` in place, or go on training it, for `steps`."""
+    torch.manual_seed(seed)
+    heads = Heads(visual.conv1.out_channels, visual.output_dim)  # type: ignore[union-attr, arg-type]
+    labels = _Labels(table(scenes))
+    images, instances = torch.from_numpy(data.images), torch.from_numpy(data.instances)
+    average = Average(visual, 0.998)
+    visual.output_tokens = True  # type: ignore[assignment]
+
+    def losses(step: int) -> dict[str, Tensor]:
+        rows = torch.randint(len(images), (batch,))
+        picture, instance = normalise(images[rows]), instances[rows]
+        boxes = _random_boxes(instance, labels.kind[rows])
+        ids = torch.arange(MOST_THINGS + 1)
+        layers = (instance[:, None] == ids[:, None, None]).float()
+        total = layers.sum((2, 3)).clamp(min=1)
+        picture, layers = crops(picture, boxes), crops(layers, boxes)
+        if torch.rand(()) < 0.5:
+            picture, layers = picture.flip(3), layers.flip(3)
+        area = boxes[:, 2] * boxes[:, 3]
+        seen = (layers.sum((2, 3)) * area[:, None] / total)[:, 1:] > 0.5
+        cover = F.avg_pool2d(layers, layers.shape[-1] // _GRID).flatten(2).transpose(1, 2)
+        with mixed_precision():
+            embedding, tokens = visual(augment(picture))
+            return {
+                **_dense(tokens, heads, cover / cover.sum(-1, keepdim=True).clamp(min=1e-6), labels, rows),
+                **_whole(embedding, heads, seen, labels, rows),
+            }
+
+    fit("image tower", {"visual": visual, "heads": heads}, _optimizers(visual, heads), losses, steps=steps, seed=seed,
+        average=average, checkpoint=folder / "image_tower.ckpt", quiet=quiet)  # fmt: skip
+    average.copy_to(visual)
+    visual.output_tokens = False  # type: ignore[assignment]
+    visual.eval()

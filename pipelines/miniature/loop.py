@@ -1,0 +1,127 @@
+"""The training loop that every part of the miniature shares: seeded by step, checkpointed, resumable bit for bit."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from negclip_core.files import atomic_path
+
+__all__ = ["Average", "cosine", "fit", "kept"]
+
+_CHECKPOINT_SECONDS = 60.0
+
+
+class Average:
+    """Exponential moving average of a module's parameters (the weights that are shipped)."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.module, self.decay = module, decay
+        self.values = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move towards the current parameters; early steps average over fewer, so that the start is forgotten."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, parameter in self.module.named_parameters():
+            self.values[name].lerp_(parameter, 1 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Write the averages into `module`."""
+        for name, parameter in module.named_parameters():
+            parameter.copy_(self.values[name])
+
+
+def cosine(step: int, steps: int, warm_up: int = 100, floor: float = 0.02) -> float:
+    """Learning-rate factor in [0, 1]: linear warm-up, then half a cosine down to `floor`."""
+    import math
+
+    if step < warm_up:
+        return (step + 1) / warm_up
+    progress = (step - warm_up) / max(1, steps - warm_up)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def kept(path: Path, make: Callable[[], Tensor]) -> Tensor:
+    """The tensor in `path`, made and written there first if it is not: what a resumed part need not compute again."""
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            save_file({"value": make()}, temporary)
+    return load_file(path)["value"]
+
+
+def _state(
+    modules: Mapping[str, nn.Module], optimizers: Iterable[torch.optim.Optimizer], average: Average | None
+) -> dict:
+    return {
+        "modules": {name: module.state_dict() for name, module in modules.items()},
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "average": average.values if average else {},
+    }
+
+
+def fit(
+    name: str,
+    modules: Mapping[str, nn.Module],
+    optimizers: list[torch.optim.Optimizer],
+    step_losses: Callable[[int], dict[str, Tensor]],
+    *,
+    steps: int,
+    checkpoint: Path,
+    seed: int = 0,
+    average: Average | None = None,
+    schedule: Callable[[int, int], float] = cosine,
+    quiet: bool = False,
+) -> None:
+    """Take `steps` optimizer steps on the sum of the losses that `step_losses(step)` returns.
+
+    Everything random in a step must come from torch's generator, which is seeded from `seed` and the step, so that
+    a run resumed from `checkpoint` equals one that was never interrupted.
+    """
+    start = 0
+    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        start = state["step"]
+        for key, module in modules.items():
+            module.load_state_dict(state["modules"][key])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        if average:
+            average.values = state["average"]
+
+    def save(step: int) -> None:
+        with atomic_path(checkpoint) as path:
+            torch.save({"step": step, **_state(modules, optimizers, average)}, path)
+
+    saved_at = time.monotonic()
+    bar = tqdm(range(start, steps), initial=start, total=steps, desc=name, disable=quiet, mininterval=5)
+    shown: dict[str, float] = {}
+    for step in bar:
+        torch.manual_seed(seed * 1_000_003 + step)
+        for optimizer, base in zip(optimizers, rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, base, strict=True):
+                group["lr"] = rate * schedule(step, steps)
+            optimizer.zero_grad(set_to_none=True)
+        losses = step_losses(step)
+        torch.stack(list(losses.values())).sum().backward()
+        for module in modules.values():
+            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        if average:
+            average.update(step)
+        if step % 20 == 0:
+            for key, value in losses.items():
+                shown[key] = 0.8 * shown.get(key, float(value.detach())) + 0.2 * float(value.detach())
+            bar.set_postfix({key: f"{value:.4f}" for key, value in shown.items()}, refresh=False)
+        if time.monotonic() - saved_at > _CHECKPOINT_SECONDS:
+            save(step + 1)
+            saved_at = time.monotonic()
+    if start < steps:
+        save(steps)

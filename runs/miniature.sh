@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The whole flow on the drawn world, from nothing to the figures in docs/results/miniature.md.
+# Hours on two cores; every step can be killed and goes on where it was when the script is run again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export OMP_WAIT_POLICY=PASSIVE
+work=build/miniature
+
+# 1. The models: CLIP, autoencoder, UNet, pipeline, captions that say what is absent, NegationCLIP, judge.
+negclip miniature build --out "$work"
+
+# 2. Other ways to train the text tower, to compare with: the paper's recipe, token targets, the frozen host's score.
+for recipe in paper tokens host; do
+    negclip train --captions "$work/captioned/negated_captions.json" --images "$work/captioned/images" \
+        --clip "$work/clip" --host "$work/stable-diffusion" --objective "$recipe" --out "$work/arms/$recipe"
+done
+
+# 3. Does it understand? Held-out pictures and phrasings.
+negclip eval valse-existence,negrefcocog,retrieval,celeba --arms vanilla,negationclip --out "$work/eval"
+
+# 4. Does it draw what was asked for, and nothing that was denied? Held-out prompts, in pairs.
+arms=vanilla,affirmative-rest,negationclip,negationclip-no-gate,negative-prompt,both
+for recipe in paper tokens host; do arms="$arms,$recipe=$work/arms/$recipe"; done
+negclip eval t2i-negation --arms "$arms" --limit 800 --out "$work/eval-pictures"
+negclip eval t2i-negation --arms "$arms" --limit 800 --guidance-scale 1 --out "$work/eval-pictures"

@@ -1,0 +1,116 @@
+"""Tiny random models of the real classes, made once a session."""
+
+import os
+from pathlib import Path
+
+# Before anything imports torch: two-thread torch on shared cores is many times slower without it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+
+import negclip_core  # noqa: F401  (first, for torchvision beside a CPU torch)
+
+WIDTH, LAYERS = 64, 2
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CLIP's tokenizer cut to the drawn world's words."""
+    from negclip_core.world.tokenizer import write_tokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    return folder
+
+
+def write_tiny_clip(
+    folder: Path, tokenizer_folder: Path, seed: int, width: int = WIDTH, layers: int = LAYERS
+) -> Path:
+    """A random CLIP as an open_clip folder, 16 x 16 pictures."""
+    import torch
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+    from transformers import CLIPTokenizer
+
+    from negclip_core.checkpoints import write_open_clip_folder
+
+    vocabulary = len(CLIPTokenizer.from_pretrained(tokenizer_folder))
+    text = {
+        "context_length": 77,
+        "vocab_size": vocabulary,
+        "width": width,
+        "heads": width // 32,
+        "layers": layers,
+    }
+    vision = {"image_size": 16, "patch_size": 8, "layers": 1, "width": 64, "head_width": 32}
+    config = {"embed_dim": 32, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+    torch.manual_seed(seed)
+    model = CLIP(32, CLIPVisionCfg(**vision), CLIPTextCfg(**text), quick_gelu=True)
+    write_open_clip_folder(
+        folder,
+        model.state_dict(),
+        config,
+        preprocess={"mean": [0.5] * 3, "std": [0.5] * 3},
+        made_by={"seed": seed},
+        tokenizer_folder=tokenizer_folder,
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
+    """The vanilla CLIP, whose text tower `pipeline_folder` holds."""
+    return write_tiny_clip(tmp_path_factory.mktemp("clip"), tokenizer_folder, seed=1)
+
+
+@pytest.fixture(scope="session")
+def other_clip_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
+    """Another CLIP of the same shape, to swap in."""
+    return write_tiny_clip(tmp_path_factory.mktemp("negationclip"), tokenizer_folder, seed=2)
+
+
+@pytest.fixture(scope="session")
+def wide_clip_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
+    """A CLIP whose text tower is too wide for `pipeline_folder`."""
+    return write_tiny_clip(tmp_path_factory.mktemp("wide"), tokenizer_folder, seed=3, width=96)
+
+
+@pytest.fixture(scope="session")
+def pipeline_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Path:
+    """A random StableDiffusionPipeline that draws 16 x 16 pictures."""
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTokenizer
+
+    from negclip_core.clip import load_clip
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("pipeline")
+    pipe = StableDiffusionPipeline(
+        vae=AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(8, 8),
+            norm_num_groups=4,
+            latent_channels=4,
+            sample_size=16,
+        ),
+        text_encoder=load_clip(clip_folder).text_encoder(),
+        tokenizer=CLIPTokenizer.from_pretrained(clip_folder),
+        unet=UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(16, 16),
+            norm_num_groups=4,
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=WIDTH,
+            attention_head_dim=2,
+        ),
+        scheduler=DDIMScheduler(prediction_type="v_prediction", clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.save_pretrained(folder)
+    return folder

@@ -1,0 +1,59 @@
+"""`negclip miniature build`: every part runs, fits the next, and is not done twice."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from negclip_core.errors import RequestError
+from pipelines.generate import Request
+from pipelines.generate import run as generate
+from pipelines.miniature.build import PARTS, Plan, run
+from pipelines.score import run as score
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("build")
+    assert set(run(folder, [], Plan.small(), quiet=True)) == set(PARTS)
+    return folder
+
+
+def test_what_is_built_draws_and_scores_in_pairs(built: Path, tmp_path: Path) -> None:
+    request = Request(
+        ("a street with no cars",), str(built / "stable-diffusion"), str(built / "negationclip"), compare=True,
+        steps=2, out=tmp_path, quiet=True,
+    )  # fmt: skip
+    result = generate(request)
+    assert [image["arm"] for image in result["images"]] == ["vanilla", "negationclip"]
+    scores = score([result["images"][0]["path"]], ["a street"], str(built / "clip"),
+                   ["vanilla", str(built / "negationclip")], "cpu")  # fmt: skip
+    assert len(scores["arms"]) == 2
+
+
+def test_the_pipeline_folder_is_one_that_diffusers_loads_by_itself(built: Path) -> None:
+    index = json.loads((built / "stable-diffusion" / "model_index.json").read_text("utf-8"))
+    assert index["_class_name"] == "StableDiffusionPipeline"
+    assert {value[0] for key, value in index.items() if isinstance(value, list) and value[0]} <= {
+        "diffusers",
+        "transformers",
+    }
+    assert not list((built / "stable-diffusion").rglob("*.bin"))
+
+
+def test_finished_parts_are_left_alone(built: Path) -> None:
+    weights = built / "stable-diffusion" / "unet" / "diffusion_pytorch_model.safetensors"
+    before = weights.stat().st_mtime_ns
+    run(built, ["unet", "stable-diffusion"], Plan.small(), quiet=True)
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_another_plan_is_refused(built: Path) -> None:
+    with pytest.raises(RequestError, match=r"holds a build with another plan; give another --out"):
+        run(built, [], Plan(), quiet=True)
+
+
+def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"part 'vae' is not known; there are: clip, autoencoder, unet"):
+        run(tmp_path / "out", ["vae"], Plan.small(), quiet=True)
+    assert not (tmp_path / "out").exists()

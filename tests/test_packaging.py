@@ -1,0 +1,39 @@
+"""What is installed, and what `import negclip_core` promises."""
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_console_script_is_the_command_line() -> None:
+    (script,) = [e for e in entry_points(group="console_scripts") if e.name == "negclip"]
+    assert script.value == "pipelines.cli:main"
+
+
+def test_exports_are_what_all_says() -> None:
+    import negclip_core
+
+    for name in negclip_core.__all__:
+        assert getattr(negclip_core, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
+        negclip_core.nonesuch  # noqa: B018
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    code = "import sys, negclip_core; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_constraints_are_versions_only() -> None:
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert line.startswith("#") or ("==" in line and "://" not in line and "@" not in line), line
+
+
+def test_ci_runs_the_tests() -> None:
+    text = (ROOT / ".ci" / "run").read_text()
+    assert "make test" in text and "set -euo pipefail" in text

@@ -1,0 +1,73 @@
+"""Intervals and paired tests against published values and by simulation."""
+
+import numpy as np
+import pytest
+
+from eval.statistics import mcnemar, paired_difference, share, summarise
+
+
+def test_wilson_against_known_values() -> None:
+    # Newcombe (1998), Statistics in Medicine 17, table I: 81/263, 15/148, 0/20, 1/29.
+    for successes, n, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)):  # fmt: skip
+        found = share(successes, n)
+        assert found.value == successes / n
+        assert found.low == pytest.approx(low, abs=5e-5)
+        assert found.high == pytest.approx(high, abs=5e-5)
+
+
+def test_a_share_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="n >= 1"):
+        share(0, 0)
+
+
+def test_mcnemar_counts_disagreements_and_gives_the_binomial_p() -> None:
+    first = [1] * 10 + [0] * 2 + [1] * 30 + [0] * 30
+    second = [0] * 10 + [1] * 2 + [1] * 30 + [0] * 30
+    found = mcnemar(first, second)
+    assert (found.only_first, found.only_second) == (10, 2)
+    # 2 * (C(12,0) + C(12,1) + C(12,2)) / 2^12
+    assert found.p == pytest.approx(2 * (1 + 12 + 66) / 4096)
+    assert mcnemar([1, 0, 1], [1, 0, 1]).p == 1.0
+
+
+def test_pairs_must_have_one_length() -> None:
+    with pytest.raises(ValueError, match=r"\[3\] and \[2\]"):
+        mcnemar([1, 0, 1], [1, 0])
+
+
+def test_the_paired_difference_is_second_minus_first_and_sees_the_pairing() -> None:
+    rng = np.random.default_rng(0)
+    level = rng.normal(0, 10, 200)
+    found = paired_difference(level, level + 1 + rng.normal(0, 0.5, 200))
+    assert found.low < 1 < found.high
+    # Unpaired, the spread of 10 would hide a difference of 1.
+    assert found.high - found.low < 0.3
+
+
+@pytest.mark.parametrize("n", [60, 400])
+def test_intervals_cover(n: int) -> None:
+    rng = np.random.default_rng(n)
+    hits = {"share": 0, "difference": 0}
+    trials = 150
+    for trial in range(trials):
+        before = rng.random(n) < 0.7
+        after = before & (rng.random(n) < 0.4)
+        estimate = share(int(before.sum()), n)
+        difference = paired_difference(before, after, seed=trial)
+        hits["share"] += estimate.low <= 0.7 <= estimate.high
+        hits["difference"] += difference.low <= -0.42 <= difference.high
+    for name, count in hits.items():
+        assert 0.89 <= count / trials <= 0.995, name
+
+
+def test_a_summary_of_yes_and_no_is_a_wilson_interval_and_of_numbers_a_bootstrap() -> None:
+    assert summarise([1, 1, 0, 1]) == share(3, 4)
+    found = summarise(np.linspace(0, 1, 101))
+    assert found.low < 0.5 < found.high
+    constant = summarise([0.25] * 9)
+    assert (constant.low, constant.value, constant.high) == (0.25, 0.25, 0.25)
+
+
+def test_what_is_not_a_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="1 of 3 values are not finite"):
+        summarise([0.0, 1.0, float("nan")])

@@ -1,0 +1,177 @@
+"""Captions that say what is absent: only what the annotations confirm, only in words that fit, nothing held out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from negclip_core.captions.annotated import Annotations, LikelyProposer, RandomProposer, plural
+from negclip_core.captions.questions import asked
+from negclip_core.captions.synthesis import Claim, Synthesis, from_proposals, from_questions
+from negclip_core.captions.writing import PhrasingWriter
+from negclip_core.errors import RequestError
+from negclip_core.language import has_negation
+from negclip_core.world.catalog import split_of
+from pipelines.miniature import export
+from pipelines.synthesize import run
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("world")
+    return {name: Path(path) for name, path in export.run(folder, 120, 3, "train")["files"].items()}
+
+
+@pytest.fixture(scope="module")
+def written(world: dict[str, Path]) -> dict[str, dict]:
+    found = {}
+    for pipeline in ("p1", "rand-p1", "p2"):
+        out = world["captions"].parent / f"{pipeline}.json"
+        vqa = [world["vqa_questions"], world["vqa_annotations"]]
+        counts = run(world["captions"], world["instances"], vqa, pipeline, out, seed=0)
+        found[pipeline] = json.loads(out.read_text("utf-8"))
+        assert counts["written"] == len(found[pipeline]["annotations"]) > 100
+        assert counts["refuted"] == len(found[pipeline]["present"])
+    return found
+
+
+def _held(world: dict[str, Path]) -> tuple[dict[int, set[str]], dict[int, list[dict]]]:
+    document = json.loads(world["instances"].read_text("utf-8"))
+    names = {entry["id"]: entry["name"] for entry in document["categories"]}
+    kinds: dict[int, set[str]] = {image["id"]: set() for image in document["images"]}
+    people: dict[int, list[dict]] = {image["id"]: [] for image in document["images"]}
+    for entry in document["annotations"]:
+        kinds[entry["image_id"]].add(names[entry["category_id"]])
+        people[entry["image_id"]] += [entry] if entry["gender"] else []
+    return kinds, people
+
+
+@pytest.mark.parametrize("pipeline", ["p1", "rand-p1"])
+def test_what_is_called_absent_is_absent(
+    pipeline: str, written: dict[str, dict], world: dict[str, Path]
+) -> None:
+    kinds, people = _held(world)
+    worn = {"hat", "glasses", "umbrella"}
+    for entry in written[pipeline]["annotations"]:
+        assert has_negation(entry["updated_caption"])
+        assert not has_negation(entry["affirmative"]) and not has_negation(entry["asserted"])
+        for thing in entry["absent"]:
+            if thing in worn:
+                gender = "woman" if "woman" in entry["caption"] else "man"
+                (person,) = (p for p in people[entry["image_id"]] if p["gender"] == gender)
+                assert thing not in person["attributes"]
+            else:
+                assert thing not in kinds[entry["image_id"]]
+    for entry in written[pipeline]["present"]:
+        for thing in set(entry["absent"]) - worn:
+            assert thing in kinds[entry["image_id"]]
+
+
+def test_nothing_held_out_is_called_absent(written: dict[str, dict]) -> None:
+    for document in written.values():
+        places = {image["id"]: image["place"] for image in document["images"]}
+        for entry in (*document["annotations"], *document["present"]):
+            for thing in entry["absent"]:
+                assert split_of("place_kind", places[entry["image_id"]], thing) == "train"
+
+
+def test_p1_names_what_is_likely_and_rand_p1_anything(written: dict[str, dict]) -> None:
+    def boats_in_kitchens(pipeline: str) -> int:
+        places = {image["id"]: image["place"] for image in written[pipeline]["images"]}
+        return sum(
+            "boat" in entry["absent"] and places[entry["image_id"]] == "kitchen"
+            for entry in written[pipeline]["annotations"]
+        )
+
+    assert boats_in_kitchens("p1") == 0 < boats_in_kitchens("rand-p1")
+
+
+def test_a_caption_is_written_around_a_person() -> None:
+    annotations = Annotations({
+        "images": [{"id": 1, "place": "park"}], "categories": [{"id": 1, "name": "person"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "gender": "man", "attributes": []}],
+        "attributes": {"hat": {"article": "a", "verb": "wearing"}},
+    })  # fmt: skip
+    writer, claims = PhrasingWriter(annotations), (Claim("hat", "man", "worn"),)
+    image = {"id": 1, "place": "park", "where": "in the park"}
+    texts = {
+        writer.write(image, "a man in red and a dog", claims, np.random.default_rng(s)) for s in range(30)
+    }
+    assert all(text is not None and text.text.endswith(" and a dog") for text in texts)
+    assert any(text is not None and text.text == "a man in red without a hat and a dog" for text in texts)
+    assert writer.write(image, "a dog", claims, np.random.default_rng(0)) is None
+
+
+def test_what_cannot_be_seen_is_not_written() -> None:
+    class Blind:
+        def present(self, image: object, claim: Claim) -> None:
+            return None
+
+    annotations = Annotations({
+        "images": [{"id": 1}], "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}],
+        "annotations": [{"image_id": 1, "category_id": 1}],
+    })  # fmt: skip
+    result = Synthesis()
+    from_proposals("p1", [({"id": 1}, "a dog")], RandomProposer(annotations), Blind(), PhrasingWriter(annotations),
+                   np.random.default_rng(0), result)  # fmt: skip
+    assert not result.absent and result.rejected == {"cannot be verified": 1}
+
+
+def test_a_thing_that_the_caption_names_is_not_proposed(world: dict[str, Path]) -> None:
+    annotations = Annotations(json.loads(world["instances"].read_text("utf-8")))
+    image = json.loads(world["captions"].read_text("utf-8"))["images"][0]
+    proposer = LikelyProposer(annotations)
+    named = " and ".join(annotations.plurals.values())
+    assert proposer.propose(image, named, np.random.default_rng(0)) == ()
+
+
+@pytest.mark.parametrize(
+    ("question", "claim"),
+    [
+        ("Are there any cars on the street?", Claim("car")),
+        ("Is there anyone in the park?", Claim("person")),
+        ("Is there a bench?", Claim("bench")),
+        ("Is the woman wearing glasses?", Claim("glasses", "woman", "worn")),
+        ("Does the man have an umbrella?", Claim("umbrella", "man", "worn")),
+        ("Is the sofa red?", Claim("red", "sofa", "coloured")),
+        ("Is anyone sitting on the bench?", Claim("person", "bench", "occupied")),
+        ("What time is it?", None),
+    ],
+)
+def test_questions_become_claims(question: str, claim: Claim | None, world: dict[str, Path]) -> None:
+    assert asked(question, Annotations(json.loads(world["instances"].read_text("utf-8")))) == claim
+
+
+def test_every_question_of_the_world_is_understood(written: dict[str, dict], world: dict[str, Path]) -> None:
+    annotations = Annotations(json.loads(world["instances"].read_text("utf-8")))
+    for entry in json.loads(world["vqa_questions"].read_text("utf-8"))["questions"]:
+        assert asked(entry["question"], annotations) is not None, entry["question"]
+
+
+def test_an_answer_is_kept_as_true_or_as_refuted() -> None:
+    annotations = Annotations({"images": [], "categories": [{"id": 1, "name": "car"}], "annotations": []})
+    result, image = Synthesis(), {"id": 1, "where": "on the street"}
+    questions = [(image, "a street", Claim("car"), False), (image, "a street", Claim("car"), True)]
+    from_questions(iter(questions), PhrasingWriter(annotations), np.random.default_rng(0), result)
+    assert [entry["absent"] for entry in result.absent] == [["car"]]
+    assert [entry["absent"] for entry in result.present] == [["car"]]
+
+
+@pytest.mark.parametrize(
+    ("noun", "many"), [("person", "people"), ("bench", "benches"), ("bus", "buses"), ("knife", "knives")]
+)
+def test_plurals_of_cocos_categories(noun: str, many: str) -> None:
+    assert plural(noun) == many
+
+
+def test_bad_input_is_one_line(tmp_path: Path, world: dict[str, Path]) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text("[]", "utf-8")
+    with pytest.raises(RequestError, match=r"bad.json: expected a JSON object with images, annotations"):
+        run(bad, world["instances"], [], "p1", tmp_path / "out.json", 0)
+    with pytest.raises(RequestError, match=r"--vqa: P2 needs VQAv2's two files"):
+        run(world["captions"], world["instances"], [], "p2", tmp_path / "out.json", 0)
+    with pytest.raises(RequestError, match=r"--pipeline p3: expected one of p1, rand-p1, p2, both"):
+        run(world["captions"], world["instances"], [], "p3", tmp_path / "out.json", 0)
+    assert not (tmp_path / "out.json").exists()

@@ -1,0 +1,265 @@
+"""Fine-tuning: what each objective asks for, what is frozen, and that an interrupted run ends as if it never was."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from negclip_core.clip import Clip, load_clip
+from negclip_core.errors import RequestError
+from negclip_core.training.data import TrainingSet, read_captions, split_rows, tokenise
+from negclip_core.training.loop import train
+from negclip_core.training.objectives import Situation, create
+from negclip_core.training.objectives.token_targets import after_prefix
+from negclip_core.training.recipe import Recipe, load_recipe, recipe_names
+from negclip_core.training.text import cut, text_states
+from pipelines.train import run
+
+TEXTS = ["a street with no cars", "a man without a hat by the lake", ""]
+
+
+def _annotation(image: int, place: str, thing: str, plural: str) -> dict[str, Any]:
+    return {
+        "image_id": image,
+        "caption": f"a {place}",
+        "updated_caption": f"a {place} with no {plural}",
+        "absent": [thing],
+        "affirmative": f"a {place}",
+        "asserted": f"a {place} with {plural}",
+    }
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve plain pictures with two negated captions each, and one thing that is there after all."""
+    folder = tmp_path_factory.mktemp("corpus")
+    annotations, images = [], []
+    for number in range(12):
+        Image.new("RGB", (16, 16), (20 * number, 90, 250 - 20 * number)).save(folder / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png"})
+        place = ("street", "park", "beach")[number % 3]
+        annotations += [_annotation(number, place, "car", "cars"), _annotation(number, place, "dog", "dogs")]
+    present = [{**_annotation(3, "street", "tree", "trees"), "negated": "a street with no trees"}]
+    document = {"images": images, "annotations": annotations, "present": present}
+    (folder / "captions.json").write_text(json.dumps(document), "utf-8")
+    return folder
+
+
+@pytest.fixture
+def clip(clip_folder: Path) -> Clip:
+    return load_clip(clip_folder)
+
+
+@pytest.fixture
+def data(clip: Clip, corpus: Path) -> TrainingSet:
+    records = read_captions(corpus / "captions.json")
+    features = {record.file_name: torch.nn.functional.normalize(torch.randn(32), dim=0) for record in records}
+    return TrainingSet.make(records, features, clip.tokenizer)
+
+
+def _situation(clip: Clip, data: TrainingSet, other: Clip | None = None) -> Situation:
+    return Situation(clip.model, (other or clip).model, data, torch.arange(len(data.image)))
+
+
+def test_cutting_after_the_end_token_changes_nothing(clip: Clip) -> None:
+    ids = clip.tokenizer(TEXTS)
+    short = cut(ids)
+    assert short.shape[1] < 20
+    with torch.no_grad():
+        whole = clip.model.encode_text(ids)
+        torch.testing.assert_close(text_states(clip.model, short).pooled, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_states_are_what_a_diffusion_host_reads(clip: Clip) -> None:
+    ids = tokenise(clip.tokenizer, TEXTS).long()
+    states = text_states(clip.model, ids)
+    host = clip.text_encoder()(ids, output_hidden_states=True)
+    torch.testing.assert_close(states.last, host.last_hidden_state, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(states.penultimate, host.hidden_states[-2], rtol=1e-4, atol=1e-5)
+
+
+def test_vanilla_preserves_itself_and_another_tower_does_not(
+    clip: Clip, other_clip_folder: Path, data: TrainingSet
+) -> None:
+    preserve = create({"name": "preserve", "batch": 8})
+    assert preserve(_situation(clip, data)) == 0
+    assert preserve(_situation(load_clip(other_clip_folder), data, clip)) > 0.5
+
+
+def test_pairwise_asks_for_the_opposite_where_the_thing_is_there(clip: Clip, data: TrainingSet) -> None:
+    images = data.features[data.image]
+    negated, asserted = (
+        clip.model.encode_text(ids.long(), normalize=True) for ids in (data.negated, data.asserted)
+    )
+    margin = 5.0 * ((negated - asserted) * images).sum(1)
+    right = torch.where(data.holds, margin, -margin)
+    loss = create({"name": "pairwise", "scale": 5.0})(_situation(clip, data))
+    torch.testing.assert_close(loss, torch.nn.functional.softplus(-right).mean())
+
+
+def test_targets_leave_the_words_before_the_negation_alone(clip: Clip) -> None:
+    negated, asserted, rest = (
+        tokenise(clip.tokenizer, [text])
+        for text in ("a street with no cars", "a street with cars", "a street")
+    )
+    free = after_prefix(negated, asserted, rest)
+    # start, a, street, with | no, cars, end, ...
+    assert free[0, :4].sum() == 0 and free[0, 4:].min() == 1
+
+
+def test_token_targets_at_zero_extrapolation_are_the_rest_itself(clip: Clip, data: TrainingSet) -> None:
+    targets = create({"name": "token_targets", "extrapolation": 0.0, "batch": 4})
+    same = TrainingSet(**{**vars(data), "negated": data.affirmative})
+    assert targets(_situation(clip, same)) < 1e-10
+    assert targets(_situation(clip, data)) > 1e-6
+
+
+def test_the_host_is_asked_for_the_rest_pushed_away_from_the_thing(clip: Clip, data: TrainingSet) -> None:
+    class Linear:
+        """A host whose output is its text states' mean, so that the target is known in closed form."""
+
+        def noisy(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.zeros(len(images), 1), torch.zeros(len(images))
+
+        def predict(self, latents: torch.Tensor, times: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+            return states.mean(1)
+
+    rows = torch.arange(4)
+    loss = create({"name": "host_score", "push": 2.0})(
+        Situation(clip.model, clip.model, data, rows, Linear())
+    )
+    negated, rest, there = (
+        text_states(clip.model, getattr(data, name)[rows].long()).last.mean(1)
+        for name in ("negated", "affirmative", "asserted")
+    )
+    expected = (negated - (3 * rest - 2 * there)).square().mean() / rest.square().mean()
+    torch.testing.assert_close(loss, expected)
+
+
+def test_unknown_objectives_and_settings_are_named() -> None:
+    with pytest.raises(RequestError, match=r"'hinge' is not known; there are: .*infonce"):
+        create({"name": "hinge"})
+    with pytest.raises(RequestError, match="no setting 'lambda'"):
+        create({"name": "token_targets", "lambda": 2})
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_can_be_made(name: str) -> None:
+    assert [create(settings) for settings in load_recipe(name).objectives]
+
+
+def test_the_papers_recipe_is_the_papers() -> None:
+    recipe = load_recipe("paper")
+    assert (recipe.learning_rate, recipe.batch_size, recipe.epochs) == (1e-6, 512, 15)
+    assert recipe.objectives == ({"name": "infonce"},)
+
+
+def test_split_by_image_shares_no_image_and_by_caption_is_the_public_one(corpus: Path) -> None:
+    records = read_captions(corpus / "captions.json")
+    train_rows, held = split_rows(records, "image")
+    names = [record.file_name for record in records]
+    assert not {names[i] for i in train_rows} & {names[i] for i in held}
+    assert len(train_rows) + len(held) == len(records)
+    import numpy as np
+
+    order = np.arange(len(records))
+    np.random.RandomState(42).shuffle(order)
+    assert sorted(order[: int(len(records) * 0.2)]) == split_rows(records, "caption")[1].tolist()
+
+
+def test_missing_counterparts_are_derived_from_the_text(corpus: Path, tmp_path: Path) -> None:
+    document = json.loads((corpus / "captions.json").read_text("utf-8"))
+    document["annotations"] = [
+        {"image_id": 0, "caption": "A street.", "updated_caption": "A street with no cars."}
+    ]
+    (tmp_path / "bare.json").write_text(json.dumps(document), "utf-8")
+    record = read_captions(tmp_path / "bare.json")[0]
+    assert "car" not in record.affirmative and record.asserted.endswith("with cars")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"images": [], "annotations": []}', '{"annotations": 3}'])
+def test_other_files_are_refused_in_one_line(content: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(content, "utf-8")
+    with pytest.raises(RequestError, match="negclip synthesize") as error:
+        read_captions(tmp_path / "x.json")
+    assert "\n" not in str(error.value)
+
+
+def _recipe(**changes: Any) -> Recipe:
+    objectives = ({"name": "infonce"}, {"name": "preserve", "batch": 4})
+    settings = {"objectives": objectives, "learning_rate": 1e-3, "batch_size": 4, "epochs": 3, "rows": "all"}
+    return Recipe("test", **{**settings, **changes})
+
+
+def test_only_the_text_side_moves_and_its_final_norm_does_not(
+    clip: Clip, data: TrainingSet, tmp_path: Path
+) -> None:
+    before = {name: tensor.clone() for name, tensor in clip.model.state_dict().items()}
+    rows = torch.arange(len(data.image))
+    outcome = train(
+        clip.model, data, (rows[:-6], rows[-6:]), _recipe(), checkpoint=tmp_path / "c", quiet=True
+    )
+    moved = {name for name, tensor in outcome.weights.items() if not torch.equal(tensor, before[name])}
+    assert {"token_embedding.weight", "text_projection", "logit_scale"} <= moved
+    assert not [name for name in moved if name.startswith(("visual.", "ln_final."))]
+
+
+def test_a_run_killed_and_resumed_equals_one_that_was_not(
+    clip_folder: Path, data: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = torch.arange(len(data.image))
+    parts = (rows[:-6], rows[-6:])
+    whole = train(
+        load_clip(clip_folder).model, data, parts, _recipe(), checkpoint=tmp_path / "whole", quiet=True
+    )
+
+    monkeypatch.setattr("negclip_core.training.loop._CHECKPOINT_SECONDS", 0.0)
+    calls = 0
+
+    def stop(entry: dict[str, Any]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            load_clip(clip_folder).model,
+            data,
+            parts,
+            _recipe(),
+            checkpoint=tmp_path / "cut",
+            report=stop,
+            quiet=True,
+        )
+    resumed = train(
+        load_clip(clip_folder).model, data, parts, _recipe(), checkpoint=tmp_path / "cut", quiet=True
+    )
+    assert resumed.validation_loss == whole.validation_loss
+    assert all(torch.equal(resumed.weights[name], tensor) for name, tensor in whole.weights.items())
+
+
+def test_a_checkpoint_of_other_settings_is_refused(
+    clip_folder: Path, data: TrainingSet, tmp_path: Path
+) -> None:
+    rows = torch.arange(len(data.image))
+    parts = (rows[:-6], rows[-6:])
+    train(load_clip(clip_folder).model, data, parts, _recipe(), checkpoint=tmp_path / "c", quiet=True)
+    with pytest.raises(RequestError, match="other settings"):
+        train(
+            load_clip(clip_folder).model, data, parts, _recipe(seed=1), checkpoint=tmp_path / "c", quiet=True
+        )
+
+
+def test_train_writes_a_clip_that_loads_and_records_what_made_it(
+    clip_folder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    result = run(corpus / "captions.json", corpus, str(clip_folder), tmp_path / "out", "tokens", quiet=True,
+                 epochs=1, batch_size=8)  # fmt: skip
+    assert result["pairs"] == 25
+    assert load_clip(result["checkpoint"]).encode_text(TEXTS).shape == (3, 32)
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert load_clip(clip_folder).sha256 in card and "token_targets" in card
