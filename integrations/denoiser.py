@@ -18,7 +18,7 @@ class Denoiser:
     Args:
         pipe: the pipeline; its UNet, autoencoder and noise schedule are read and left as they are.
         images: float [n, 3, height, width] in [-1, 1], in the order of the training set's images.
-        bf16: run the UNet in bfloat16.
+        bf16: run the UNet in bfloat16, on processors that are faster with it.
     """
 
     def __init__(self, pipe: Any, images: Tensor, *, bf16: bool = False) -> None:

@@ -23,7 +23,7 @@ class Recipe:
     rows: str = "absent"  # "absent": images that lack the thing; "all": also those that hold it
     seed: int = 0
     split: str = "image"  # see `data.split_rows`
-    bf16: bool = False
+    bf16: bool = False  # on processors that are faster with it
     decay: bool = False  # the learning rate falls to zero along half a cosine; else it stays
 
     def needs_host(self) -> bool:

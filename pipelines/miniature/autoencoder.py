@@ -45,7 +45,7 @@ def build(
 ) -> AutoencoderKL:
     """Train, or go on training, for `steps`; the averaged weights come back, the latents scaled to unit variance."""
     torch.manual_seed(seed)
-    model = create()
+    model = create().to(memory_format=torch.channels_last)
     average = Average(model, 0.998)
     images = torch.from_numpy(data.images)
 

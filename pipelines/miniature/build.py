@@ -41,10 +41,11 @@ class Plan:
     """How much is trained on what. The defaults made the shipped models; `small` runs through in a minute."""
 
     pictures: int = 60_000
-    image_steps: int = 1_000
-    text_steps: int = 2_000
-    autoencoder_steps: int = 2_400
-    unet_steps: int = 6_000
+    image_steps: int = 800
+    text_steps: int = 1_400
+    described: int = 40_000  # pictures whose captions the text tower is trained on
+    autoencoder_steps: int = 1_400
+    unet_steps: int = 3_000
     judge_steps: int = 3_300
     judged: tuple[int, int, int] = (30_000, 4_000, 4_000)
     batch: int = 128
@@ -87,7 +88,8 @@ def _build_clip(work: _Work) -> None:
     model = clip.create(len(work.tokenizer), plan.seed)
     image_tower.build(model.visual, work.data, work.scenes, folder, steps=plan.image_steps, seed=plan.seed,
                       batch=plan.batch, quiet=work.quiet)  # fmt: skip
-    clip.build_text_tower(model, work.tokenizer, work.data, work.scenes, folder, steps=plan.text_steps,
+    clip.build_text_tower(model, work.tokenizer, work.data.images[: plan.described],
+                          work.scenes[: plan.described], folder, steps=plan.text_steps,
                           seed=plan.seed, batch=2 * plan.batch, quiet=work.quiet)  # fmt: skip
     write_open_clip_folder(
         folder / "clip", model.state_dict(), clip.config(len(work.tokenizer)), preprocess=_PREPROCESS,
@@ -107,7 +109,7 @@ def _build_unet(work: _Work) -> None:
     plan = work.plan
     encoder = AutoencoderKL.from_pretrained(work.folder / "autoencoder", torch_dtype=torch.float32)
     model = unet.build(encoder, work.clip().text_encoder(), work.tokenizer, work.data, work.scenes, work.folder,
-                       steps=plan.unet_steps, seed=plan.seed, batch=plan.batch // 2, quiet=work.quiet)  # fmt: skip
+                       steps=plan.unet_steps, seed=plan.seed, batch=plan.batch // 4, quiet=work.quiet)  # fmt: skip
     model.half().save_pretrained(work.folder / "unet")
 
 

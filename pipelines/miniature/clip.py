@@ -19,9 +19,9 @@ from negclip_core.training.text import cut, text_states
 from negclip_core.world.catalog import KINDS, absence, split_of
 from negclip_core.world.language import caption, place_phrase, preposition, thing_phrase
 from negclip_core.world.scenes import Scene
-from pipelines.miniature.data import Pictures
 from pipelines.miniature.image_tower import crops, normalise
 from pipelines.miniature.loop import Average, fit, kept
+from pipelines.miniature.muon import Muon
 
 __all__ = [
     "EMBED_DIM",
@@ -36,6 +36,7 @@ __all__ = [
 EMBED_DIM, TEXT_WIDTH = 128, 192
 NEGATED_SHARE = 0.007
 _MISALIGNED = 0.8
+_NEAR_EVERY = 2  # pictures in which one thing is described by itself
 _LENGTH = 40  # tokens kept while training; no caption of the world is longer
 
 
@@ -82,7 +83,7 @@ def _boxes(scene: Scene, index: int, rng: np.random.Generator) -> list[float]:
 
 
 def _corpus(
-    scenes: list[Scene], seed: int, per_picture: int, near: int
+    scenes: list[Scene], seed: int, per_picture: int
 ) -> tuple[list[str], list[int], list[str], Tensor, list[int]]:
     """Captions of whole pictures with their picture, then phrases of single things with box and picture."""
     rng = np.random.default_rng(seed)
@@ -90,9 +91,10 @@ def _corpus(
     for row, scene in enumerate(scenes):
         captions += [pretraining_caption(scene, rng) for _ in range(per_picture)]
         owners += [row] * per_picture
-        for index in rng.permutation(len(scene.things))[:near]:
-            phrases.append(thing_phrase(scene, int(index), rng, 0.7))
-            boxes.append(_boxes(scene, int(index), rng))
+        if row % _NEAR_EVERY == 0 and scene.things:
+            index = int(rng.integers(len(scene.things)))
+            phrases.append(thing_phrase(scene, index, rng, 0.7))
+            boxes.append(_boxes(scene, index, rng))
             near_owners.append(row)
     return captions, owners, phrases, torch.tensor(boxes, dtype=torch.float32), near_owners
 
@@ -114,12 +116,12 @@ def image_features(
 
 
 def build_text_tower(
-    model: CLIP, tokenizer: Any, data: Pictures, scenes: list[Scene], folder: Path, *, steps: int, seed: int = 0,
-    batch: int = 256, per_picture: int = 8, near: int = 1, quiet: bool = False,
+    model: CLIP, tokenizer: Any, pictures: np.ndarray, scenes: list[Scene], folder: Path, *, steps: int, seed: int = 0,
+    batch: int = 256, per_picture: int = 8, quiet: bool = False,
 ) -> None:  # fmt: skip
-    """Train the text side of `model` in place on the frozen image tower's features, or go on training it."""
-    captions, owners, phrases, boxes, near_owners = _corpus(scenes, seed, per_picture, near)
-    images = torch.from_numpy(data.images)
+    """Train the text side of `model` in place on `pictures` uint8 [n, side, side, 3] and the frozen image tower's features, or go on training it."""
+    captions, owners, phrases, boxes, near_owners = _corpus(scenes, seed, per_picture)
+    images = torch.from_numpy(pictures)
     whole = kept(folder / "whole.safetensors", lambda: image_features(model, images))
     parts = kept(
         folder / "parts.safetensors", lambda: image_features(model, images, boxes, torch.tensor(near_owners))
@@ -154,9 +156,13 @@ def build_text_tower(
     matrices = [p for name, p in model.transformer.named_parameters() if p.ndim == 2]
     inside = {id(p) for p in matrices}
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.Muon(matrices, lr=0.01, weight_decay=0.01),
+        Muon(matrices, lr=0.01, weight_decay=0.01),
         torch.optim.AdamW(
-            [p for p in trained if id(p) not in inside], lr=2e-3, weight_decay=0.01, betas=(0.9, 0.98)
+            [p for p in trained if id(p) not in inside],
+            lr=2e-3,
+            weight_decay=0.01,
+            betas=(0.9, 0.98),
+            fused=True,
         ),
     ]
     fit("text tower", {"text": text}, optimizers, losses, steps=steps, seed=seed, average=average,

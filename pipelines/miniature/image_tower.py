@@ -17,6 +17,7 @@ from negclip_core.world.scenes import Scene
 from pipelines.miniature.data import Pictures
 from pipelines.miniature.labels import FACTS, MOST_THINGS, ThingTable, table
 from pipelines.miniature.loop import Average, fit
+from pipelines.miniature.muon import Muon
 
 __all__ = ["MEAN", "STD", "augment", "build", "crops", "normalise"]
 
@@ -129,7 +130,7 @@ def _optimizers(model: nn.Module, heads: nn.Module) -> list[torch.optim.Optimize
     inside = {id(p) for p in matrices}
     rest = [p for p in [*model.parameters(), *heads.parameters()] if id(p) not in inside]
     return [
-        torch.optim.Muon(matrices, lr=0.01, weight_decay=0.01),
+        Muon(matrices, lr=0.01, weight_decay=0.01),
         torch.optim.AdamW(rest, lr=2e-3, weight_decay=0.01, betas=(0.9, 0.98), fused=True),
     ]
 

@@ -27,8 +27,10 @@ class Average:
     def update(self, step: int) -> None:
         """Move towards the current parameters; early steps average over fewer, so that the start is forgotten."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, parameter in self.module.named_parameters():
-            self.values[name].lerp_(parameter, 1 - decay)
+        parameters = dict(self.module.named_parameters())
+        torch._foreach_lerp_(
+            list(self.values.values()), [parameters[name] for name in self.values], 1 - decay
+        )
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
