@@ -45,7 +45,7 @@ class Plan:
     text_steps: int = 1_400
     described: int = 40_000  # pictures whose captions the text tower is trained on
     autoencoder_steps: int = 1_400
-    unet_steps: int = 3_000
+    unet_steps: int = 1_750
     judge_steps: int = 3_300
     judged: tuple[int, int, int] = (30_000, 4_000, 4_000)
     batch: int = 128
@@ -141,8 +141,14 @@ def negated_captions(folder: Path, count: int, quiet: bool) -> Path:
 def _build_negationclip(work: _Work) -> None:
     plan, data = work.plan, work.folder / "captioned"
     captions = negated_captions(data, plan.captioned, work.quiet)
-    train.run(captions, data / "images", str(work.folder / "clip"), work.folder / "negationclip", plan.recipe,
+    trained = work.folder / "negationclip-training"
+    train.run(captions, data / "images", str(work.folder / "clip"), trained, plan.recipe,
               str(work.folder / "stable-diffusion"), quiet=work.quiet, seed=plan.seed)  # fmt: skip
+    full = load_clip(trained)
+    write_open_clip_folder(
+        work.folder / "negationclip", full.checkpoint.weights, full.config, preprocess=full.checkpoint.preprocess,
+        made_by=_made_by(work, "negationclip"), tokenizer_folder=trained, dtype=torch.float16,
+    )  # fmt: skip
 
 
 PARTS: dict[str, Callable[[_Work], None]] = {

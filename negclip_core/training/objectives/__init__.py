@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from open_clip.model import CLIP
 from torch import Tensor
+from torch.nn import functional as F
 
 from negclip_core.errors import RequestError
 from negclip_core.training.data import TrainingSet
-from negclip_core.training.text import TextStates, text_states
+from negclip_core.training.text import TextStates, cut, text_states
 
 __all__ = ["Situation", "create", "names"]
 
@@ -31,6 +32,14 @@ class Situation:
     rows: Tensor  # int64 [batch], rows of `data`
     host: Any = None  # a `host_score.Host`, for objectives that read a diffusion host
     _known: dict[tuple[bool, str, int], TextStates] = field(default_factory=dict)
+    _embedded: dict[str, Tensor] = field(default_factory=dict)
+
+    def embeddings(self, text: str) -> Tensor:
+        """The student's unit-length embeddings [batch, d] of a text of all rows; computed once a step."""
+        if text not in self._embedded:
+            ids = getattr(self.data, text)[self.rows].long()
+            self._embedded[text] = F.normalize(text_states(self.student, cut(ids)).pooled.float(), dim=-1)
+        return self._embedded[text]
 
     def states(self, text: str, count: int, *, vanilla: bool = False) -> TextStates:
         """The student's (or vanilla's) states of a text of the first `count` rows, at all positions a host reads.

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from negclip_core.training.objectives import Situation
-from negclip_core.training.text import cut, text_states
 
 __all__ = ["Objective"]
 
@@ -29,12 +28,12 @@ class Objective:
 
     def __call__(self, now: Situation) -> Tensor:
         data, rows = now.data, now.rows
-        if self.text == "caption":
-            ids = data.caption[rows]
+        holds = data.holds[rows, None]
+        if self.text == "caption" or bool(holds.all()):
+            texts = now.embeddings(self.text)
         else:
-            ids = torch.where(data.holds[rows, None], data.negated[rows], data.asserted[rows])
+            texts = torch.where(holds, now.embeddings("negated"), now.embeddings("asserted"))
         images = data.features[data.image[rows]]
-        texts = F.normalize(text_states(now.student, cut(ids.long())).pooled.float(), dim=-1)
         logits = now.student.logit_scale.exp() * images @ texts.T
         labels = torch.arange(len(rows), device=logits.device)
         return self.weight * (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2

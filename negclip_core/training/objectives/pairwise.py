@@ -5,12 +5,10 @@ L = BCE(s · (t_negated - t_asserted) · v, holds)
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from negclip_core.training.objectives import Situation
-from negclip_core.training.text import cut, text_states
 
 __all__ = ["Objective"]
 
@@ -27,8 +25,6 @@ class Objective:
 
     def __call__(self, now: Situation) -> Tensor:
         data, rows = now.data, now.rows
-        ids = cut(torch.cat([data.negated[rows], data.asserted[rows]]).long())
-        texts = F.normalize(text_states(now.student, ids).pooled.float(), dim=-1)
-        negated, asserted = texts.chunk(2)
+        negated, asserted = now.embeddings("negated"), now.embeddings("asserted")
         margin = ((negated - asserted) * data.features[data.image[rows]]).sum(1)
         return self.weight * F.binary_cross_entropy_with_logits(self.scale * margin, data.holds[rows].float())
