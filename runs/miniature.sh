@@ -23,3 +23,8 @@ arms=vanilla,affirmative-rest,negationclip,negationclip-no-gate,negative-prompt,
 for recipe in paper tokens host; do arms="$arms,$recipe=$work/arms/$recipe"; done
 negclip eval t2i-negation --arms "$arms" --limit 800 --out "$work/eval-pictures"
 negclip eval t2i-negation --arms "$arms" --limit 800 --guidance-scale 1 --out "$work/eval-pictures"
+
+# 5. What ships: half precision, 50 MB at most.
+for part in clip negationclip stable-diffusion judge; do
+    rm -rf "negclip_core/miniature/$part" && cp -r "$work/$part" negclip_core/miniature/
+done

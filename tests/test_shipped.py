@@ -1,0 +1,48 @@
+"""The shipped miniature: small, and loadable by the libraries themselves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from integrations.stable_diffusion import swap_text_encoder
+from negclip_core import load_clip
+from negclip_core.models import resolve
+
+ROOT = Path(__file__).parent.parent / "negclip_core" / "miniature"
+PIPELINE = ROOT / "stable-diffusion"
+
+
+def test_weights_are_50_mb_at_most_and_nothing_has_to_be_unpickled() -> None:
+    files = [path for path in ROOT.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 50_000_000
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt", ".md"}
+
+
+def test_diffusers_loads_the_pipeline_by_itself_and_the_gate_changes_nothing_without_negation() -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(resolve("miniature"))
+    pipe.set_progress_bar_config(disable=True)
+
+    def picture(prompt: str) -> np.ndarray:
+        generator = torch.Generator().manual_seed(3)
+        return np.asarray(pipe(prompt, num_inference_steps=2, generator=generator).images[0])
+
+    plain, negated = picture("a street with cars"), picture("a street with no cars")
+    assert plain.shape == (64, 64, 3)
+    with swap_text_encoder(pipe, load_clip("miniature/negationclip")):
+        assert np.array_equal(picture("a street with cars"), plain)
+        assert not np.array_equal(picture("a street with no cars"), negated)
+
+
+@pytest.mark.parametrize("part", ["clip", "negationclip"])
+def test_open_clip_loads_the_folder_by_itself(part: str) -> None:
+    import open_clip
+
+    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{ROOT / part}")
+    ids = open_clip.get_tokenizer(f"local-dir:{ROOT / part}")(["a street with no cars"])
+    ours = load_clip(f"miniature/{part}").encode_text(["a street with no cars"])
+    theirs = torch.nn.functional.normalize(model.eval().encode_text(ids).float(), dim=-1)
+    assert torch.allclose(ours.float(), theirs, atol=1e-3)
