@@ -52,12 +52,16 @@ def items(data: Path, options: Options) -> list[Item]:
 
 def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -> Iterator[list[Record]]:
     """Score caption and foil against the image; a tie is settled at random."""
-    for chunk in chunks([item for item in items if item.id not in done], _CHUNK):
+    for chunk in chunks(items, _CHUNK):
+        if done.issuperset(item.id for item in chunk):
+            continue
         images = subject.images([Part(item.image) for item in chunk])
         texts = subject.texts([text for item in chunk for text in (item.caption, item.foil)])
         scores = (texts.reshape(len(chunk), 2, -1) * images[:, None]).sum(2)
         refuse_nan(scores, subject.name, chunk[0].id)
-        yield [_record(item, pair.tolist(), options.seed) for item, pair in zip(chunk, scores, strict=True)]
+        # Chunks never change, so that a resumed run's scores are the same to the last bit.
+        scored = zip(chunk, scores, strict=True)
+        yield [_record(item, pair.tolist(), options.seed) for item, pair in scored if item.id not in done]
 
 
 def _record(item: Item, scores: list[float], seed: int) -> Record:
