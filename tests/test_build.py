@@ -54,6 +54,8 @@ def test_another_plan_is_refused(built: Path) -> None:
 
 
 def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"part 'vae' is not known; there are: clip, autoencoder, unet"):
+    with pytest.raises(
+        RequestError, match=r"part 'vae' is not known; there are: text-tower, clip, autoencoder, unet"
+    ):
         run(tmp_path / "out", ["vae"], Plan.small(), quiet=True)
     assert not (tmp_path / "out").exists()

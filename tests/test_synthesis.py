@@ -175,3 +175,11 @@ def test_bad_input_is_one_line(tmp_path: Path, world: dict[str, Path]) -> None:
     with pytest.raises(RequestError, match=r"--pipeline p3: expected one of p1, rand-p1, p2, both"):
         run(world["captions"], world["instances"], [], "p3", tmp_path / "out.json", 0)
     assert not (tmp_path / "out.json").exists()
+
+
+def test_p2_answers_in_sentences_of_their_own_and_of_people(written: dict[str, dict]) -> None:
+    entries = written["p2"]["annotations"]
+    alone = [entry for entry in entries if not entry["affirmative"]]
+    of_people = [entry for entry in entries if set(entry["absent"]) & {"hat", "glasses", "umbrella"}]
+    assert len(alone) > len(entries) / 8 and len(of_people) > len(entries) / 8
+    assert all(entry["affirmative"] in ("a man", "a woman") for entry in of_people)

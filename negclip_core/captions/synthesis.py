@@ -73,6 +73,12 @@ class Writer(Protocol):
         """The caption with the claims denied, and its counterparts; None where it cannot be said."""
         ...
 
+    def answer(
+        self, image: Mapping[str, Any], caption: str, claims: tuple[Claim, ...], rng: np.random.Generator
+    ) -> Negated | None:
+        """As `write`, for the answer to a question, which may also stand as a sentence of its own."""
+        ...
+
 
 class Synthesis:
     """What has been written, and what became of the rest."""
@@ -151,4 +157,4 @@ def from_questions(
         if claim is None:
             result.reject("question not understood")
             continue
-        result.add("p2", image, caption, (claim,), [holds], writer.write(image, caption, (claim,), rng))
+        result.add("p2", image, caption, (claim,), [holds], writer.answer(image, caption, (claim,), rng))

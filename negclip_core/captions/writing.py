@@ -27,7 +27,8 @@ _EXISTENCE = (
     0.5  # share of answers about presence that become a sentence of their own ("There are no cars here.")
 )
 _TRIES = 6
-_PERSON = r"\ba {noun}( in \w+)?\b"
+# One of whom nothing worn is told yet.
+_PERSON = r"\ba {noun}( in \w+)?\b(?! (?:with|wearing|holding|in \w+ (?:with|wearing|holding))\b)"
 
 
 class PhrasingWriter:
@@ -50,7 +51,7 @@ class PhrasingWriter:
     def answer(
         self, image: Mapping[str, Any], caption: str, claims: tuple[Claim, ...], rng: np.random.Generator
     ) -> Negated | None:
-        """As `write`, for an answer to a question, which may also stand as a sentence of its own."""
+        """See `Writer`."""
         claim = claims[0]
         prep, _, place = image.get("where", "").partition(" the ")
         if claim.how == "there" and rng.random() < _EXISTENCE:

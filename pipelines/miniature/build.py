@@ -1,8 +1,9 @@
 """Train the miniature's models again, from nothing; every part can be killed and goes on where it was.
 
-pictures ─► CLIP ─► UNet ─► Stable Diffusion ─► (host) ─┐
-   ├─► autoencoder ─┘                                   ├─► NegationCLIP
-   └─► judge    captions with what is absent ───────────┘
+scenes ─► text tower ─► UNet ─► Stable Diffusion ─► (host) ─┐
+   ├─► autoencoder ───────┘                                 ├─► NegationCLIP
+   ├─► image tower ─► CLIP                                  │
+   └─► judge      captions with what is absent ─────────────┘
 """
 
 import json
@@ -14,10 +15,12 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from open_clip.model import CLIP
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from negclip_core.checkpoints import write_open_clip_folder
-from negclip_core.clip import Clip, load_clip
+from negclip_core.clip import load_clip
 from negclip_core.errors import RequestError
 from negclip_core.files import atomic_write_json, provenance
 from negclip_core.world.scenes import Scene
@@ -25,6 +28,7 @@ from negclip_core.world.tokenizer import write_tokenizer
 from pipelines import synthesize, train
 from pipelines.miniature import autoencoder, clip, export, image_tower, judge, stable_diffusion, unet
 from pipelines.miniature.data import Pictures, pictures
+from pipelines.miniature.scene_tower import SceneTower
 
 __all__ = ["PARTS", "Plan", "run"]
 
@@ -41,11 +45,11 @@ class Plan:
     """How much is trained on what. The defaults made the shipped models; `small` runs through in a minute."""
 
     pictures: int = 60_000
-    image_steps: int = 800
-    text_steps: int = 1_400
-    described: int = 40_000  # pictures whose captions the text tower is trained on
+    text_steps: int = 2_000
+    labelled_steps: int = 800  # of the image tower, by labels alone
+    image_steps: int = 1_200  # and then towards the scene tower as well
     autoencoder_steps: int = 1_400
-    unet_steps: int = 1_750
+    unet_steps: int = 3_000
     judge_steps: int = 3_300
     judged: tuple[int, int, int] = (30_000, 4_000, 4_000)
     batch: int = 128
@@ -56,7 +60,7 @@ class Plan:
     @classmethod
     def small(cls) -> "Plan":
         """For tests: everything is touched, nothing is learned."""
-        return cls(pictures=64, image_steps=2, text_steps=2, autoencoder_steps=2, unet_steps=2, batch=8,
+        return cls(pictures=64, text_steps=2, labelled_steps=2, image_steps=2, autoencoder_steps=2, unet_steps=2, batch=8,
                    captioned=60, judge_steps=2, judged=(64, 64, 64))  # fmt: skip
 
 
@@ -79,22 +83,40 @@ class _Work:
         write_tokenizer(self.folder / "tokenizer")
         return CLIPTokenizer.from_pretrained(self.folder / "tokenizer")
 
-    def clip(self) -> Clip:
-        return load_clip(self.folder / "clip")
+
+def _write_clip(work: _Work, part: str, model: CLIP) -> None:
+    write_open_clip_folder(
+        work.folder / part, model.state_dict(), clip.config(len(work.tokenizer)), preprocess=_PREPROCESS,
+        made_by=_made_by(work, part), tokenizer_folder=work.folder / "tokenizer", dtype=torch.float16,
+    )  # fmt: skip
+
+
+def _build_text_tower(work: _Work) -> None:
+    """A CLIP whose image tower has not seen anything yet; the UNet needs no more."""
+    plan, folder = work.plan, work.folder
+    model = clip.create(len(work.tokenizer), plan.seed)
+    teacher = clip.build_text_tower(model, work.tokenizer, work.scenes, folder, steps=plan.text_steps,
+                                    seed=plan.seed, batch=2 * plan.batch, quiet=work.quiet)  # fmt: skip
+    save_file(teacher.state_dict(), folder / "scene_tower.safetensors")
+    _write_clip(work, "text-tower", model)
 
 
 def _build_clip(work: _Work) -> None:
     plan, folder = work.plan, work.folder
     model = clip.create(len(work.tokenizer), plan.seed)
-    image_tower.build(model.visual, work.data, work.scenes, folder, steps=plan.image_steps, seed=plan.seed,
-                      batch=plan.batch, quiet=work.quiet)  # fmt: skip
-    clip.build_text_tower(model, work.tokenizer, work.data.images[: plan.described],
-                          work.scenes[: plan.described], folder, steps=plan.text_steps,
-                          seed=plan.seed, batch=2 * plan.batch, quiet=work.quiet)  # fmt: skip
-    write_open_clip_folder(
-        folder / "clip", model.state_dict(), clip.config(len(work.tokenizer)), preprocess=_PREPROCESS,
-        made_by=_made_by(work, "clip"), tokenizer_folder=folder / "tokenizer", dtype=torch.float16,
+    teacher = SceneTower(clip.EMBED_DIM).requires_grad_(False)
+    teacher.load_state_dict(load_file(folder / "scene_tower.safetensors"))
+    heads = image_tower.Heads(model.visual.conv1.out_channels, clip.EMBED_DIM)
+    stages = (("labelled", plan.labelled_steps, None), ("image_tower", plan.image_steps, teacher))
+    for name, steps, target in stages:
+        image_tower.build(model.visual, heads, work.data, work.scenes, folder / f"{name}.ckpt", steps=steps,
+                          teacher=target, seed=plan.seed, batch=plan.batch, quiet=work.quiet)  # fmt: skip
+    words = load_clip(folder / "text-tower").model
+    model.load_state_dict(
+        {name: tensor if name.startswith("visual.") else words.state_dict()[name]
+         for name, tensor in model.state_dict().items()}
     )  # fmt: skip
+    _write_clip(work, "clip", model)
 
 
 def _build_autoencoder(work: _Work) -> None:
@@ -108,14 +130,15 @@ def _build_autoencoder(work: _Work) -> None:
 def _build_unet(work: _Work) -> None:
     plan = work.plan
     encoder = AutoencoderKL.from_pretrained(work.folder / "autoencoder", torch_dtype=torch.float32)
-    model = unet.build(encoder, work.clip().text_encoder(), work.tokenizer, work.data, work.scenes, work.folder,
+    words = load_clip(work.folder / "text-tower")
+    model = unet.build(encoder, words.text_encoder(), work.tokenizer, work.data, work.scenes, work.folder,
                        steps=plan.unet_steps, seed=plan.seed, batch=plan.batch // 4, quiet=work.quiet)  # fmt: skip
     model.half().save_pretrained(work.folder / "unet")
 
 
 def _build_stable_diffusion(work: _Work) -> None:
     stable_diffusion.assemble(
-        work.clip(), work.tokenizer, AutoencoderKL.from_pretrained(work.folder / "autoencoder"),
+        load_clip(work.folder / "clip"), work.tokenizer, AutoencoderKL.from_pretrained(work.folder / "autoencoder"),
         UNet2DConditionModel.from_pretrained(work.folder / "unet"), work.folder / "stable-diffusion",
     )  # fmt: skip
 
@@ -152,6 +175,7 @@ def _build_negationclip(work: _Work) -> None:
 
 
 PARTS: dict[str, Callable[[_Work], None]] = {
+    "text-tower": _build_text_tower,
     "clip": _build_clip,
     "autoencoder": _build_autoencoder,
     "unet": _build_unet,

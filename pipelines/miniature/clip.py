@@ -1,9 +1,12 @@
-"""The miniature CLIP: open_clip's model class, its image tower trained first, its text tower on the frozen features.
+"""The miniature CLIP: open_clip's model class, and its text tower's pretraining.
 
-Captions mention part of the picture; 0.7 % of them hold a negation, and four in five of those name a thing that is
-there, as in the web's captions (the paper's section 3). The tower learns to say what is there, and ignores "no".
+Captions mention part of the scene. As in the web's captions (the paper's section 3) 0.7 % of them hold a negation, and
+nearly all of those name a thing that is there; and one caption in twenty, with a negation or without, is of another
+picture. A thing named after "no" is then as likely in the picture as any thing named: the tower learns to say what is
+there, and ignores "no".
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,13 @@ from torch.nn import functional as F
 from negclip_core.captions.phrasings import negate
 from negclip_core.precision import mixed_precision
 from negclip_core.training.text import cut, text_states
-from negclip_core.world.catalog import KINDS, absence, split_of
+from negclip_core.world.catalog import absence, split_of
 from negclip_core.world.language import caption, place_phrase, preposition, thing_phrase
 from negclip_core.world.scenes import Scene
-from pipelines.miniature.image_tower import crops, normalise
-from pipelines.miniature.loop import Average, fit, kept
-from pipelines.miniature.muon import Muon
+from pipelines.miniature.labels import table
+from pipelines.miniature.loop import Average, fit
+from pipelines.miniature.muon import optimizers
+from pipelines.miniature.scene_tower import NO_PLACE, Scenes, SceneTower
 
 __all__ = [
     "EMBED_DIM",
@@ -29,14 +33,12 @@ __all__ = [
     "build_text_tower",
     "config",
     "create",
-    "image_features",
     "pretraining_caption",
 ]
 
 EMBED_DIM, TEXT_WIDTH = 128, 192
 NEGATED_SHARE = 0.007
-_MISALIGNED = 0.8
-_NEAR_EVERY = 2  # pictures in which one thing is described by itself
+_MISPLACED = 0.05  # captions that are of another picture of the same kind of place
 _LENGTH = 40  # tokens kept while training; no caption of the world is longer
 
 
@@ -66,106 +68,87 @@ def create(vocabulary: int, seed: int = 0) -> CLIP:
 
 
 def pretraining_caption(scene: Scene, rng: np.random.Generator) -> str:
-    if rng.random() >= NEGATED_SHARE:
+    """A caption of the scene, once in a while with a thing that is there named after "no"."""
+    said = [kind for kind in scene.kinds() if split_of("place_kind", scene.place, kind) == "train"]
+    if rng.random() >= NEGATED_SHARE or not said:
         return caption(scene, rng)
-    present = {thing.kind for thing in scene.things}
-    allowed = [kind for kind in KINDS if split_of("place_kind", scene.place, kind) == "train"]
-    wanted = [kind for kind in allowed if (kind in present) == (rng.random() < _MISALIGNED)] or allowed
-    kind = wanted[int(rng.integers(len(wanted)))]
+    kind = sorted(said)[int(rng.integers(len(said)))]
     return negate(place_phrase(scene.place), (absence(kind),), rng, family="before", place=scene.place,
                   prep=preposition(scene.place))  # fmt: skip
 
 
-def _boxes(scene: Scene, index: int, rng: np.random.Generator) -> list[float]:
-    x, y, w, h = scene.things[index].box
-    left, top, right, bottom = rng.uniform(-0.02, 0.1, 4) * np.array([w, h, w, h])
-    return [x - left, y - top, w + left + right, h + top + bottom]
+@dataclass(frozen=True)
+class _Corpus:
+    """Captions of whole pictures, then phrases for single things; `thing` is -1 for a whole picture."""
+
+    texts: list[str]
+    scene: Tensor  # int64 [texts]
+    thing: Tensor  # int64 [texts]
+    whole: int  # how many are captions
 
 
-def _corpus(
-    scenes: list[Scene], seed: int, per_picture: int
-) -> tuple[list[str], list[int], list[str], Tensor, list[int]]:
-    """Captions of whole pictures with their picture, then phrases of single things with box and picture."""
+def _corpus(scenes: list[Scene], seed: int, per_scene: int) -> _Corpus:
     rng = np.random.default_rng(seed)
-    captions, owners, phrases, boxes, near_owners = [], [], [], [], []
+    texts = [pretraining_caption(scene, rng) for scene in scenes for _ in range(per_scene)]
+    owners = np.repeat(np.arange(len(scenes)), per_scene)
+    places: dict[str, list[int]] = {}
     for row, scene in enumerate(scenes):
-        captions += [pretraining_caption(scene, rng) for _ in range(per_picture)]
-        owners += [row] * per_picture
-        if row % _NEAR_EVERY == 0 and scene.things:
+        places.setdefault(scene.place, []).append(row)
+    for text in np.flatnonzero(rng.random(len(owners)) < _MISPLACED):
+        like = places[scenes[owners[text]].place]
+        owners[text] = like[int(rng.integers(len(like)))]
+    rows, things = owners.tolist(), [-1] * len(texts)
+    for row, scene in enumerate(scenes):
+        if scene.things:
             index = int(rng.integers(len(scene.things)))
-            phrases.append(thing_phrase(scene, index, rng, 0.7))
-            boxes.append(_boxes(scene, index, rng))
-            near_owners.append(row)
-    return captions, owners, phrases, torch.tensor(boxes, dtype=torch.float32), near_owners
-
-
-@torch.no_grad()
-def image_features(
-    model: CLIP, images: Tensor, boxes: Tensor | None = None, rows: Tensor | None = None
-) -> Tensor:
-    """Unit-length features [n, d] of uint8 pictures, or of one box of each of the pictures `rows`."""
-    out = []
-    rows = torch.arange(len(images)) if rows is None else rows
-    for part in torch.arange(len(rows)).split(512):
-        pixels = normalise(images[rows[part]])
-        if boxes is not None:
-            pixels = crops(pixels, boxes[part])
-        with mixed_precision():
-            out.append(F.normalize(model.encode_image(pixels).float(), dim=-1))
-    return torch.cat(out)
+            texts.append(thing_phrase(scene, index, rng, 0.7))
+            rows.append(row)
+            things.append(index)
+    return _Corpus(texts, torch.tensor(rows), torch.tensor(things), len(owners))
 
 
 def build_text_tower(
-    model: CLIP, tokenizer: Any, pictures: np.ndarray, scenes: list[Scene], folder: Path, *, steps: int, seed: int = 0,
-    batch: int = 256, per_picture: int = 8, quiet: bool = False,
-) -> None:  # fmt: skip
-    """Train the text side of `model` in place on `pictures` uint8 [n, side, side, 3] and the frozen image tower's features, or go on training it."""
-    captions, owners, phrases, boxes, near_owners = _corpus(scenes, seed, per_picture)
-    images = torch.from_numpy(pictures)
-    whole = kept(folder / "whole.safetensors", lambda: image_features(model, images))
-    parts = kept(
-        folder / "parts.safetensors", lambda: image_features(model, images, boxes, torch.tensor(near_owners))
-    )
-    features = torch.cat([whole, parts])
+    model: CLIP, tokenizer: Any, scenes: list[Scene], folder: Path, *, steps: int, seed: int = 0, batch: int = 256,
+    per_scene: int = 6, quiet: bool = False,
+) -> SceneTower:  # fmt: skip
+    """Train the text side of `model` in place by InfoNCE against a scene tower, or go on training both.
+
+    Returns the scene tower, whose embeddings the image tower is to give to pictures.
+    """
+    torch.manual_seed(seed)
+    teacher, labels = SceneTower(EMBED_DIM), Scenes.of(table(scenes))
+    corpus = _corpus(scenes, seed, per_scene)
     ids = tokenizer(
-        captions + phrases, padding="max_length", max_length=_LENGTH, truncation=True, return_tensors="pt"
+        corpus.texts, padding="max_length", max_length=_LENGTH, truncation=True, return_tensors="pt"
     )
     ids = ids.input_ids.to(torch.int32)
-    target = torch.tensor(owners + [len(images) + i for i in range(len(phrases))])
-    model.visual.requires_grad_(False)
-    trained = [p for name, p in model.named_parameters() if not name.startswith("visual.")]
-    text = torch.nn.ParameterList(trained)
-    average = Average(text, 0.998)
+    text = torch.nn.ParameterList(p for n, p in model.named_parameters() if not n.startswith("visual."))
+    towers = torch.nn.ModuleDict({"text": text, "scene": teacher})
+    average = Average(towers, 0.998)
 
     def losses(step: int) -> dict[str, Tensor]:
         # One step in four is about single things, so that their phrases are told from each other.
         rows = (
-            torch.randint(len(captions), (batch,))
+            torch.randint(corpus.whole, (batch,))
             if step % 4
-            else torch.randint(len(captions), len(ids), (batch,))
+            else torch.randint(corpus.whole, len(ids), (batch,))
         )
         # Texts of like length run together, so that little is computed on padding.
         rows = rows[ids[rows].argmax(1).argsort()]
         with mixed_precision():
-            words = torch.cat([text_states(model, cut(ids[part].long())).pooled for part in rows.chunk(8)])
+            words = torch.cat([text_states(model, cut(ids[part].long())).pooled for part in rows.chunk(4)])
+        scene, thing = corpus.scene[rows], corpus.thing[rows]
+        seen = labels.seen(scene, thing)
+        shown = teacher(labels.facts[scene], seen, torch.where(thing < 0, labels.place[scene], NO_PLACE))
         scale = model.logit_scale.exp().clamp(max=100)
-        logits = scale * F.normalize(words.float(), dim=-1) @ features[target[rows]].T
-        labels = torch.arange(batch)
-        return {"contrast": (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2}
+        logits = scale * F.normalize(words.float(), dim=-1) @ shown.T
+        target = torch.arange(batch)
+        return {"contrast": (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2}
 
-    matrices = [p for name, p in model.transformer.named_parameters() if p.ndim == 2]
-    inside = {id(p) for p in matrices}
-    optimizers: list[torch.optim.Optimizer] = [
-        Muon(matrices, lr=0.01, weight_decay=0.01),
-        torch.optim.AdamW(
-            [p for p in trained if id(p) not in inside],
-            lr=2e-3,
-            weight_decay=0.01,
-            betas=(0.9, 0.98),
-            fused=True,
-        ),
-    ]
-    fit("text tower", {"text": text}, optimizers, losses, steps=steps, seed=seed, average=average,
+    matrices = {id(p) for p in model.transformer.parameters() if p.ndim == 2}
+    trained = optimizers(towers.named_parameters(), lambda _, p: id(p) in matrices, adam_rate=2e-3)
+    fit("text tower", {"towers": towers}, trained, losses, steps=steps, seed=seed, average=average,
         checkpoint=folder / "text_tower.ckpt", quiet=quiet)  # fmt: skip
-    average.copy_to(text)
+    average.copy_to(towers)
     model.eval()
+    return teacher.requires_grad_(False).eval()

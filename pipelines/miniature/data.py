@@ -1,21 +1,23 @@
 """The pictures the miniature's models are trained on: drawn once, kept as arrays, read by index.
 
 A split is a folder of shards; a shard is drawn by one process and renamed into place when it is whole, so that an
-interrupted drawing goes on with the shards that are missing. Scene `i` of a split is drawn again from
-`scene(split, i)` wherever its facts are needed.
+interrupted drawing goes on with the shards that are missing. Scene `i` of a split is `scene(split, i)`.
 """
 
+import json
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from negclip_core.files import atomic_write_text
 from negclip_core.world.catalog import Split
 from negclip_core.world.drawing import draw
-from negclip_core.world.scenes import Scene, sample_scene
+from negclip_core.world.scenes import Scene, Thing, sample_scene
 
 __all__ = ["SIZE", "Pictures", "pictures", "scene"]
 
@@ -33,16 +35,29 @@ def scene(split: Split, index: int) -> Scene:
 class Pictures:
     """Drawn pictures and which thing each pixel shows."""
 
+    folder: Path  # of this split
     split: Split
     images: np.ndarray  # uint8 [n, SIZE, SIZE, 3]
     instances: np.ndarray  # uint8 [n, SIZE, SIZE], 0 = backdrop, i + 1 = things[i]
 
     def scenes(self) -> list[Scene]:
-        """The facts of every picture, in order, sampled again on all cores."""
-        starts = range(0, len(self.images), _SHARD)
-        with ProcessPoolExecutor() as pool:
-            shards = pool.map(_scenes, [self.split] * len(starts), starts)
-            return [each for shard in shards for each in shard][: len(self.images)]
+        """The facts of every picture, in order; sampled on all cores and kept beside them the first time."""
+        store = self.folder / f"scenes-{len(self.images)}.json"
+        if not store.exists():
+            starts = range(0, len(self.images), _SHARD)
+            with ProcessPoolExecutor() as pool:
+                shards = pool.map(_scenes, [self.split] * len(starts), starts)
+                everything = [asdict(each) for shard in shards for each in shard][: len(self.images)]
+            atomic_write_text(store, json.dumps(everything, default=sorted))
+        return [_scene(record) for record in json.loads(store.read_text("utf-8"))]
+
+
+def _scene(record: dict[str, Any]) -> Scene:
+    things = (
+        Thing(**thing | {"box": tuple(thing["box"]), "attributes": frozenset(thing["attributes"])})
+        for thing in record["things"]
+    )
+    return Scene(**record | {"things": tuple(things)})
 
 
 def _scenes(split: Split, start: int) -> list[Scene]:
@@ -75,6 +90,7 @@ def pictures(folder: Path, split: Split, count: int, *, quiet: bool = False) -> 
                 job.result()
     shards = [np.load(folder / f"{number:05d}.npz") for number in numbers]
     return Pictures(
+        folder,
         split,
         np.concatenate([shard["images"] for shard in shards])[:count],
         np.concatenate([shard["instances"] for shard in shards])[:count],

@@ -1,4 +1,4 @@
-"""The miniature CLIP's image tower: a ViT trained by dense and whole-picture labels, then frozen.
+"""The miniature CLIP's image tower: a ViT trained by labels, then by the scene tower's embeddings, then frozen.
 
 A ViT this small does not learn to see objects from a caption loss in hours on two cores; labels on every patch and
 on the joint embedding teach it in minutes. That is image-side supervision which CLIP itself did not have; negation
@@ -15,11 +15,12 @@ from negclip_core.precision import mixed_precision
 from negclip_core.world.catalog import COLOURS, KINDS, PLACES
 from negclip_core.world.scenes import Scene
 from pipelines.miniature.data import Pictures
-from pipelines.miniature.labels import FACTS, MOST_THINGS, ThingTable, table
+from pipelines.miniature.labels import FACTS, MOST_THINGS, table
 from pipelines.miniature.loop import Average, fit
-from pipelines.miniature.muon import Muon
+from pipelines.miniature.muon import optimizers
+from pipelines.miniature.scene_tower import NO_PLACE, Scenes, SceneTower
 
-__all__ = ["MEAN", "STD", "augment", "build", "crops", "normalise"]
+__all__ = ["MEAN", "STD", "Heads", "augment", "build", "crops", "normalise"]
 
 MEAN, STD = 0.5, 0.5
 _GRID = 8  # patches a side
@@ -45,8 +46,8 @@ def crops(images: Tensor, boxes: Tensor, mode: str = "bilinear") -> Tensor:
     return F.grid_sample(images, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
-def _random_boxes(instances: Tensor, kinds: Tensor) -> Tensor:
-    """A box for each picture: the whole of it (slightly cut), or one of its things with a margin."""
+def _random_boxes(instances: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]:
+    """A box for each picture: the whole of it (slightly cut), or one of its things with a margin; and which it is."""
     n, side = len(instances), instances.shape[-1]
     whole = torch.rand(n, 4) * torch.tensor([0.06, 0.06, 0.0, 0.0])
     boxes = torch.stack([whole[:, 0], whole[:, 1], 1 - 2 * whole[:, 0], 1 - 2 * whole[:, 1]], 1)
@@ -67,7 +68,7 @@ def _random_boxes(instances: Tensor, kinds: Tensor) -> Tensor:
     right, bottom = right + margin[:, 2] * (right - left), bottom + margin[:, 3] * (bottom - top)
     near = torch.stack([left, top, right - left, bottom - top], 1)
     use = (torch.rand(n) < 0.45) & (mask.sum((1, 2)) > 8)
-    return torch.where(use[:, None], near, boxes)
+    return torch.where(use[:, None], near, boxes), use
 
 
 def augment(images: Tensor) -> Tensor:
@@ -91,15 +92,7 @@ class Heads(nn.Module):
         self.fact = nn.Linear(embed_dim, len(FACTS))
 
 
-class _Labels:
-    def __init__(self, facts: ThingTable) -> None:
-        self.place = torch.from_numpy(facts.place)
-        self.kind = torch.from_numpy(facts.kind)
-        self.colour = torch.from_numpy(facts.colour)
-        self.facts = torch.from_numpy(facts.facts)
-
-
-def _dense(tokens: Tensor, heads: Heads, cover: Tensor, labels: _Labels, rows: Tensor) -> dict[str, Tensor]:
+def _dense(tokens: Tensor, heads: Heads, cover: Tensor, labels: Scenes, rows: Tensor) -> dict[str, Tensor]:
     """Losses on the patch tokens [n, patches, width]; `cover` [n, patches, things + 1] sums to one."""
     kind = labels.kind[rows]
     one_hot = F.one_hot(kind.clamp(min=0), len(KINDS)).float() * (kind >= 0).float()[..., None]
@@ -114,7 +107,7 @@ def _dense(tokens: Tensor, heads: Heads, cover: Tensor, labels: _Labels, rows: T
     return {"kind": kind_loss, "colour": colour_loss, "fact": 4 * fact_loss}
 
 
-def _whole(embedding: Tensor, heads: Heads, seen: Tensor, labels: _Labels, rows: Tensor) -> dict[str, Tensor]:
+def _whole(embedding: Tensor, heads: Heads, seen: Tensor, labels: Scenes, rows: Tensor) -> dict[str, Tensor]:
     """Losses on the joint embedding [n, d]; `seen` bool [n, things] says which things the crop shows."""
     unit = F.normalize(embedding.float(), dim=-1) * 12
     facts = (labels.facts[rows] & seen[..., None]).any(1).float()
@@ -124,33 +117,53 @@ def _whole(embedding: Tensor, heads: Heads, seen: Tensor, labels: _Labels, rows:
     }
 
 
-def _optimizers(model: nn.Module, heads: nn.Module) -> list[torch.optim.Optimizer]:
-    """Muon on the matrices of the transformer, AdamW on the rest."""
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "resblocks" in name]
-    inside = {id(p) for p in matrices}
-    rest = [p for p in [*model.parameters(), *heads.parameters()] if id(p) not in inside]
-    return [
-        Muon(matrices, lr=0.01, weight_decay=0.01),
-        torch.optim.AdamW(rest, lr=2e-3, weight_decay=0.01, betas=(0.9, 0.98), fused=True),
-    ]
+class Aligned:
+    """How far embeddings are from those that the scene tower gives, in units of the latter's spread.
+
+    Whitened, so that what few pictures show (a hat) counts as much as what tells all of them apart (the place).
+    """
+
+    def __init__(self, teacher: SceneTower, labels: Scenes) -> None:
+        self.teacher, self.labels = teacher, labels
+        rows = torch.arange(min(len(labels.place), 8192))
+        with torch.no_grad():
+            thing = torch.where(rows % 2 == 0, -1, 0)
+            known = self._target(rows, labels.seen(rows, thing), thing >= 0)
+        self.mean = known.mean(0)
+        values, vectors = torch.linalg.eigh((known - self.mean).T.cov())
+        self.whiten = vectors / (values.clamp(min=0) + 0.1 * values.mean()).sqrt()
+
+    def _target(self, rows: Tensor, seen: Tensor, near: Tensor) -> Tensor:
+        labels = self.labels
+        return self.teacher(labels.facts[rows], seen, torch.where(near, NO_PLACE, labels.place[rows]))
+
+    def __call__(self, embedding: Tensor, rows: Tensor, seen: Tensor, near: Tensor) -> Tensor:
+        with torch.no_grad():
+            target = self._target(rows, seen, near)
+        return ((F.normalize(embedding.float(), dim=-1) - target) @ self.whiten).square().mean()
 
 
 def build(
-    visual: nn.Module, data: Pictures, scenes: list[Scene], folder: Path, *, steps: int, seed: int = 0, batch: int = 256,
-    quiet: bool = False,
+    visual: nn.Module, heads: Heads, data: Pictures, scenes: list[Scene], checkpoint: Path, *, steps: int,
+    teacher: SceneTower | None = None, seed: int = 0, batch: int = 256, quiet: bool = False,
 ) -> None:  # fmt: skip
-    """Train open_clip's VisionTransformer `visual` in place, or go on training it, for `steps`."""
+    """Train open_clip's VisionTransformer `visual` and its heads in place, or go on training them, for `steps`.
+
+    With a `teacher` the joint embedding is drawn to the scene tower's as well.
+    """
     torch.manual_seed(seed)
-    heads = Heads(visual.conv1.out_channels, visual.output_dim)  # type: ignore[union-attr, arg-type]
-    labels = _Labels(table(scenes))
+    labels = Scenes.of(table(scenes))
+    aligned = Aligned(teacher, labels) if teacher else None
     images, instances = torch.from_numpy(data.images), torch.from_numpy(data.instances)
     average = Average(visual, 0.998)
+    trained = optimizers([*visual.named_parameters(), *heads.named_parameters()],
+                         lambda name, p: p.ndim == 2 and "resblocks" in name, adam_rate=2e-3)  # fmt: skip
     visual.output_tokens = True  # type: ignore[assignment]
 
     def losses(step: int) -> dict[str, Tensor]:
         rows = torch.randint(len(images), (batch,))
         picture, instance = normalise(images[rows]), instances[rows]
-        boxes = _random_boxes(instance, labels.kind[rows])
+        boxes, near = _random_boxes(instance, labels.kind[rows])
         ids = torch.arange(MOST_THINGS + 1)
         layers = (instance[:, None] == ids[:, None, None]).float()
         total = layers.sum((2, 3)).clamp(min=1)
@@ -162,13 +175,14 @@ def build(
         cover = F.avg_pool2d(layers, layers.shape[-1] // _GRID).flatten(2).transpose(1, 2)
         with mixed_precision():
             embedding, tokens = visual(augment(picture))
-            return {
+            found = {
                 **_dense(tokens, heads, cover / cover.sum(-1, keepdim=True).clamp(min=1e-6), labels, rows),
                 **_whole(embedding, heads, seen, labels, rows),
             }
+        return found | ({"aligned": aligned(embedding, rows, seen, near)} if aligned else {})
 
-    fit("image tower", {"visual": visual, "heads": heads}, _optimizers(visual, heads), losses, steps=steps, seed=seed,
-        average=average, checkpoint=folder / "image_tower.ckpt", quiet=quiet)  # fmt: skip
+    fit("image tower", {"visual": visual, "heads": heads}, trained, losses, steps=steps, seed=seed,
+        average=average, checkpoint=checkpoint, quiet=quiet)  # fmt: skip
     average.copy_to(visual)
     visual.output_tokens = False  # type: ignore[assignment]
     visual.eval()

@@ -5,12 +5,12 @@ convolution kernels.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
-__all__ = ["Muon"]
+__all__ = ["Muon", "optimizers"]
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _STEPS = 5
@@ -50,3 +50,17 @@ class Muon(torch.optim.Optimizer):
                 scale = math.sqrt(max(1.0, matrix.shape[0] / matrix.shape[1]))
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(_orthogonal(matrix).reshape(update.shape), alpha=-group["lr"] * scale)
+
+
+def optimizers(
+    parameters: Iterable[tuple[str, Tensor]], inside: Callable[[str, Tensor], bool], adam_rate: float
+) -> list[torch.optim.Optimizer]:
+    """Muon on the named parameters that are `inside` a model's blocks, AdamW on its ends, norms and biases."""
+    matrices: list[Tensor] = []
+    rest: list[Tensor] = []
+    for name, parameter in parameters:
+        (matrices if inside(name, parameter) else rest).append(parameter)
+    return [
+        Muon(matrices, lr=0.01),
+        torch.optim.AdamW(rest, lr=adam_rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True),
+    ]

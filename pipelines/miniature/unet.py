@@ -20,7 +20,7 @@ from pipelines.miniature.autoencoder import LATENT_CHANNELS, to_tensor
 from pipelines.miniature.clip import TEXT_WIDTH, pretraining_caption
 from pipelines.miniature.data import Pictures
 from pipelines.miniature.loop import Average, fit, kept
-from pipelines.miniature.muon import Muon
+from pipelines.miniature.muon import optimizers
 
 __all__ = ["build", "create", "scheduler"]
 
@@ -60,15 +60,8 @@ def scheduler() -> DDIMScheduler:
     )
 
 
-def _optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
-    """Muon on what is inside the blocks, AdamW on the ends, the embeddings, the norms and the biases."""
-    inside = [p for n, p in model.named_parameters() if p.ndim >= 2 and "_block" in n and "time_emb" not in n]
-    taken = {id(p) for p in inside}
-    rest = [p for p in model.parameters() if id(p) not in taken]
-    return [
-        Muon(inside, lr=0.01),
-        torch.optim.AdamW(rest, lr=1e-3, weight_decay=0.01, betas=(0.9, 0.99), fused=True),
-    ]
+def _inside(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim >= 2 and "_block" in name and "time_emb" not in name
 
 
 @torch.no_grad()
@@ -130,7 +123,8 @@ def build(
         weight = snr.clamp(max=_SNR_CAP).add(0.1) / (snr + 1)
         return {"velocity": (weight * (predicted.float() - velocity).square()).mean()}
 
-    fit("unet", {"model": model}, _optimizers(model), losses, steps=steps, seed=seed, average=average,
+    trained = optimizers(model.named_parameters(), _inside, adam_rate=1e-3)
+    fit("unet", {"model": model}, trained, losses, steps=steps, seed=seed, average=average,
         checkpoint=folder / "unet.ckpt", quiet=quiet)  # fmt: skip
     average.copy_to(model)
     return model.eval()

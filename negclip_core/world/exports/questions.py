@@ -32,7 +32,7 @@ def questions(scene: Scene, rng: np.random.Generator, split: Split) -> list[Ques
 
     None asks for a combination that another split owns.
     """
-    asked = _existence(scene, rng, split) + _worn(scene, rng, split) + _looks(scene, rng, split)
+    asked = _existence(scene, rng, split)[:3] + _worn(scene, rng, split) + _looks(scene, rng, split)[:2]
     rng.shuffle(asked)
     return asked[:8]
 
@@ -60,6 +60,7 @@ def _existence(scene: Scene, rng: np.random.Generator, split: Split) -> list[Que
         a = thing.a_singular.split(" ")[0]
         text = _one_of(rng, forms).format(a=a, kind=kind, plural=thing.plural, where=where)
         out.append((text, scene.has(kind)))
+    rng.shuffle(out)
     return out
 
 
