@@ -55,7 +55,9 @@ def _item(data: Path, path: Path, number: int, row: Record) -> Item:
 
 def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -> Iterator[list[Record]]:
     """Compare each phrase with the crops of its boxes."""
-    for chunk in chunks([item for item in items if item.id not in done], _CHUNK):
+    for chunk in chunks(items, _CHUNK):
+        if done.issuperset(item.id for item in chunk):
+            continue
         texts = subject.texts([item.phrase for item in chunk])
         crops = subject.images([Part(item.image, box) for item in chunk for box in item.boxes])
         records, row = [], 0
@@ -64,7 +66,8 @@ def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -
             row += len(item.boxes)
             refuse_nan(scores, subject.name, item.id)
             records.append(_record(item, scores.tolist(), options.seed))
-        yield records
+        # Chunks never change, so that a resumed run's scores are the same to the last bit.
+        yield [record for record in records if record["id"] not in done]
 
 
 def _record(item: Item, scores: list[float], seed: int) -> Record:
