@@ -110,6 +110,21 @@ def test_targets_leave_the_words_before_the_negation_alone(clip: Clip) -> None:
     assert free[0, :4].sum() == 0 and free[0, 4:].min() == 1
 
 
+def test_a_step_compares_all_positions_or_the_texts_own(clip: Clip, data: TrainingSet) -> None:
+    torch.manual_seed(0)
+    steps = [_situation(clip, data) for _ in range(12)]
+    short, whole = min(steps, key=lambda now: now.length), max(steps, key=lambda now: now.length)
+    ends = max(
+        int(text.argmax(1).max()) for text in (data.caption, data.negated, data.affirmative, data.asserted)
+    )
+    assert (short.length, whole.length) == (ends + 1, 77)
+    few, all_of_them = (now.states("negated", 4).last for now in (short, whole))
+    torch.testing.assert_close(few, all_of_them[:, : short.length], rtol=1e-4, atol=1e-5)
+    assert {Situation(clip.model, clip.model, data, short.rows, host=object()).length for _ in range(12)} == {
+        77
+    }
+
+
 def test_token_targets_at_zero_extrapolation_are_the_rest_itself(clip: Clip, data: TrainingSet) -> None:
     targets = create({"name": "token_targets", "extrapolation": 0.0, "batch": 4})
     same = TrainingSet(**{**vars(data), "negated": data.affirmative})

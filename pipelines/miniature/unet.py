@@ -26,6 +26,7 @@ __all__ = ["build", "create", "scheduler"]
 
 _DROPPED_CAPTIONS = 0.1
 _SNR_CAP = 5.0
+_TEXTS = 16  # encoded together: few enough that their states stay in the cache
 
 
 def create() -> UNet2DConditionModel:
@@ -79,9 +80,11 @@ def _latents(autoencoder: AutoencoderKL, images: Tensor, quiet: bool) -> Tensor:
 def _states(text_encoder: nn.Module, tokenizer: Any, captions: list[str], quiet: bool) -> Tensor:
     """Last hidden states float16 [n, 77, width], computed without an attention mask as the pipeline does."""
     out = []
-    for start in tqdm(range(0, len(captions), 256), desc="encoding captions", disable=quiet, mininterval=5):
+    for start in tqdm(
+        range(0, len(captions), _TEXTS), desc="encoding captions", disable=quiet, mininterval=5
+    ):
         ids = tokenizer(
-            captions[start : start + 256], padding="max_length", max_length=77, return_tensors="pt"
+            captions[start : start + _TEXTS], padding="max_length", max_length=77, return_tensors="pt"
         ).input_ids
         with mixed_precision():
             out.append(text_encoder(ids).last_hidden_state.half())

@@ -6,6 +6,7 @@ An objective module defines `Objective`, a dataclass whose fields are its settin
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -41,14 +42,27 @@ class Situation:
             self._embedded[text] = F.normalize(text_states(self.student, cut(ids)).pooled.float(), dim=-1)
         return self._embedded[text]
 
+    @cached_property
+    def length(self) -> int:
+        """How many positions are compared at this step: all that a host reads, or half of the time the texts' own.
+
+        Attention is causal, so a text's states are the same either way; what comes after its end is many positions
+        that are all alike, and two in three of what a step costs.
+        """
+        context = self.data.empty.shape[1]
+        if self.host is not None or torch.rand(()) < 0.5:
+            return context
+        texts = ("caption", "negated", "affirmative", "asserted")
+        return 1 + max(int(getattr(self.data, text)[self.rows].argmax(1).max()) for text in texts)
+
     def states(self, text: str, count: int, *, vanilla: bool = False) -> TextStates:
-        """The student's (or vanilla's) states of a text of the first `count` rows, at all positions a host reads.
+        """The student's (or vanilla's) states of a text of the first `count` rows, at the first `length` positions.
 
         Computed once a step, however many objectives ask. `text` is a field of `TrainingSet`.
         """
         key = (vanilla, text, count)
         if key not in self._known:
-            ids = getattr(self.data, text)[self.rows[:count]].long()
+            ids = getattr(self.data, text)[self.rows[:count], : self.length].long()
             with torch.set_grad_enabled(torch.is_grad_enabled() and not vanilla):
                 self._known[key] = text_states(self.teacher if vanilla else self.student, ids)
         return self._known[key]

@@ -16,23 +16,15 @@ __all__ = ["Objective"]
 
 @dataclass(frozen=True)
 class Objective:
-    """InfoNCE of each image with its true text, or with the caption it came with.
-
-    Args:
-        text: "negated" contrasts the negated caption (`asserted` where the image holds the thing after all);
-            "caption" the untouched one.
-    """
+    """InfoNCE of each image with its true text: the negated caption, or `asserted` where the image holds the thing."""
 
     weight: float = 1.0
-    text: str = "negated"
 
     def __call__(self, now: Situation) -> Tensor:
         data, rows = now.data, now.rows
-        holds = data.holds[rows, None]
-        if self.text == "caption" or bool(holds.all()):
-            texts = now.embeddings(self.text)
-        else:
-            texts = torch.where(holds, now.embeddings("negated"), now.embeddings("asserted"))
+        texts = now.embeddings("negated")
+        if not bool((holds := data.holds[rows, None]).all()):
+            texts = torch.where(holds, texts, now.embeddings("asserted"))
         images = data.features[data.image[rows]]
         logits = now.student.logit_scale.exp() * images @ texts.T
         labels = torch.arange(len(rows), device=logits.device)

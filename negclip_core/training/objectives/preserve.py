@@ -1,6 +1,6 @@
 """Keep what a host reads of captions without negation: every token's state, as vanilla's.
 
-L = mean |h - h_vanilla|² / mean |h_vanilla|²,  over the last and the penultimate layer and all 77 positions
+L = mean |h - h_vanilla|² / mean |h_vanilla|²,  over the last and the penultimate layer and the positions
 """
 
 from dataclasses import dataclass
@@ -33,9 +33,8 @@ class Objective:
     def __call__(self, now: Situation) -> Tensor:
         rows = now.rows[: self.batch]
         half = len(rows) // 2
-        ids = torch.cat(
-            [now.data.caption[rows[:half]], now.data.asserted[rows[half:]], now.data.empty]
-        ).long()
+        texts = [now.data.caption[rows[:half]], now.data.asserted[rows[half:]], now.data.empty]
+        ids = torch.cat(texts)[:, : now.length].long()
         with torch.no_grad():
             target = text_states(now.teacher, ids)
         states = text_states(now.student, ids)

@@ -35,9 +35,8 @@ class Objective:
 
     def __call__(self, now: Situation) -> Tensor:
         rows = now.rows[: self.batch]
-        free = after_prefix(
-            *(getattr(now.data, text)[rows] for text in ("negated", "asserted", "affirmative"))
-        )
+        texts = ("negated", "asserted", "affirmative")
+        free = after_prefix(*(getattr(now.data, text)[rows, : now.length] for text in texts))
         kept, having, itself = (
             now.states(text, self.batch, vanilla=True) for text in ("affirmative", "asserted", "negated")
         )
