@@ -5,7 +5,7 @@ A scorer that says the same of everything must get chance, not full marks becaus
 
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -13,13 +13,25 @@ from negclip_core.errors import RequestError
 
 __all__ = ["chunks", "item_rng", "pick", "refuse_nan", "sampled"]
 
+
+class _Identified(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
 T = TypeVar("T")
+Item = TypeVar("Item", bound=_Identified)
 
 
-def chunks(items: list[T], size: int) -> Iterator[list[T]]:
-    """The items in order, `size` at a time."""
+def chunks(items: list[Item], size: int, done: set[str]) -> Iterator[list[Item]]:
+    """The items in order, `size` at a time, without the chunks of which every item is done.
+
+    A chunk's members never change, so that what is computed for it is the same to the last bit in a resumed run.
+    """
     for start in range(0, len(items), size):
-        yield items[start : start + size]
+        chunk = items[start : start + size]
+        if not done.issuperset(item.id for item in chunk):
+            yield chunk
 
 
 def item_rng(seed: int, item: str) -> np.random.Generator:

@@ -90,8 +90,9 @@ def _score(
     name = f"{journal.path.parent.name} {subject.name}"
     with tqdm(total=len(items), initial=len(done), desc=name, disable=quiet) as bar:
         for chunk in task.run(items, done, subject.make(journal.path.stem), options):
-            journal.append([{**record, "item": marks[record["id"]]} for record in chunk])
-            bar.update(len(chunk))
+            new = [record for record in chunk if record["id"] not in done]
+            journal.append([{**record, "item": marks[record["id"]]} for record in new])
+            bar.update(len(new))
 
 
 def _settings(info: TaskInfo, subject: Subject, options: Options) -> dict[str, Any]:

@@ -102,16 +102,12 @@ def _item(data: Path, file: str, attribute: str, pair: list[str], present: bool,
 
 def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -> Iterator[list[Record]]:
     """Choose the prompt that is more similar to the image."""
-    for chunk in chunks(items, _CHUNK):
-        if done.issuperset(item.id for item in chunk):
-            continue
+    for chunk in chunks(items, _CHUNK, done):
         images = subject.images([Part(item.image) for item in chunk])
         texts = subject.texts([text for item in chunk for text in item.prompts])
         scores = (texts.reshape(len(chunk), 2, -1) * images[:, None]).sum(2)
         refuse_nan(scores, subject.name, chunk[0].id)
-        # Chunks never change, so that a resumed run's scores are the same to the last bit.
-        scored = zip(chunk, scores, strict=True)
-        yield [_record(item, row, options.seed) for item, row in scored if item.id not in done]
+        yield [_record(item, row, options.seed) for item, row in zip(chunk, scores, strict=True)]
 
 
 def _record(item: Item, scores: np.ndarray, seed: int) -> Record:

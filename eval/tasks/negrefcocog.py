@@ -55,9 +55,7 @@ def _item(data: Path, path: Path, number: int, row: Record) -> Item:
 
 def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -> Iterator[list[Record]]:
     """Compare each phrase with the crops of its boxes."""
-    for chunk in chunks(items, _CHUNK):
-        if done.issuperset(item.id for item in chunk):
-            continue
+    for chunk in chunks(items, _CHUNK, done):
         texts = subject.texts([item.phrase for item in chunk])
         crops = subject.images([Part(item.image, box) for item in chunk for box in item.boxes])
         records, row = [], 0
@@ -66,8 +64,7 @@ def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -
             row += len(item.boxes)
             refuse_nan(scores, subject.name, item.id)
             records.append(_record(item, scores.tolist(), options.seed))
-        # Chunks never change, so that a resumed run's scores are the same to the last bit.
-        yield [record for record in records if record["id"] not in done]
+        yield records
 
 
 def _record(item: Item, scores: list[float], seed: int) -> Record:

@@ -70,9 +70,7 @@ def _item(row: Record, seed: int) -> Item:
 def run(items: list[Item], done: set[str], subject: Painter, options: Options) -> Iterator[list[Record]]:
     """Draw and judge, in batches whose members never change, so that a resumed run draws the same pictures."""
     _check_labels(items, subject)
-    for chunk in chunks(items, options.batch):
-        if done.issuperset(item.id for item in chunk):
-            continue
+    for chunk in chunks(items, options.batch, done):
         texts = [item.affirmative if subject.rest else item.prompt for item in chunk]
         seeds = [item.seed for item in chunk]
         pictures = subject.draw(texts, seeds, options.batch, options.steps, options.guidance_scale)

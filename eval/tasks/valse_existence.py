@@ -52,16 +52,12 @@ def items(data: Path, options: Options) -> list[Item]:
 
 def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -> Iterator[list[Record]]:
     """Score caption and foil against the image; a tie is settled at random."""
-    for chunk in chunks(items, _CHUNK):
-        if done.issuperset(item.id for item in chunk):
-            continue
+    for chunk in chunks(items, _CHUNK, done):
         images = subject.images([Part(item.image) for item in chunk])
         texts = subject.texts([text for item in chunk for text in (item.caption, item.foil)])
         scores = (texts.reshape(len(chunk), 2, -1) * images[:, None]).sum(2)
         refuse_nan(scores, subject.name, chunk[0].id)
-        # Chunks never change, so that a resumed run's scores are the same to the last bit.
-        scored = zip(chunk, scores, strict=True)
-        yield [_record(item, pair.tolist(), options.seed) for item, pair in scored if item.id not in done]
+        yield [_record(item, pair.tolist(), options.seed) for item, pair in zip(chunk, scores, strict=True)]
 
 
 def _record(item: Item, scores: list[float], seed: int) -> Record:
