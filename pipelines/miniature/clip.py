@@ -25,7 +25,7 @@ from negclip_core.world.scenes import Scene
 from pipelines.miniature.labels import table
 from pipelines.miniature.loop import Average, fit
 from pipelines.miniature.muon import optimizers
-from pipelines.miniature.scene_tower import NO_PLACE, Scenes, SceneTower
+from pipelines.miniature.scene_tower import NO_PLACE, SceneTower
 
 __all__ = [
     "EMBED_DIM",
@@ -116,7 +116,7 @@ def build_text_tower(
     Returns the scene tower, whose embeddings the image tower is to give to pictures.
     """
     torch.manual_seed(seed)
-    teacher, labels = SceneTower(EMBED_DIM), Scenes.of(table(scenes))
+    teacher, labels = SceneTower(EMBED_DIM), table(scenes)
     corpus = _corpus(scenes, seed, per_scene)
     ids = tokenizer(
         corpus.texts, padding="max_length", max_length=_LENGTH, truncation=True, return_tensors="pt"

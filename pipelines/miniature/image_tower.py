@@ -15,10 +15,10 @@ from negclip_core.precision import mixed_precision
 from negclip_core.world.catalog import COLOURS, KINDS, PLACES
 from negclip_core.world.scenes import Scene
 from pipelines.miniature.data import Pictures
-from pipelines.miniature.labels import FACTS, MOST_THINGS, table
+from pipelines.miniature.labels import FACTS, MOST_THINGS, ThingTable, table
 from pipelines.miniature.loop import Average, fit
 from pipelines.miniature.muon import optimizers
-from pipelines.miniature.scene_tower import NO_PLACE, Scenes, SceneTower
+from pipelines.miniature.scene_tower import NO_PLACE, SceneTower
 
 __all__ = ["MEAN", "STD", "Heads", "augment", "build", "crops", "normalise"]
 
@@ -92,7 +92,9 @@ class Heads(nn.Module):
         self.fact = nn.Linear(embed_dim, len(FACTS))
 
 
-def _dense(tokens: Tensor, heads: Heads, cover: Tensor, labels: Scenes, rows: Tensor) -> dict[str, Tensor]:
+def _dense(
+    tokens: Tensor, heads: Heads, cover: Tensor, labels: ThingTable, rows: Tensor
+) -> dict[str, Tensor]:
     """Losses on the patch tokens [n, patches, width]; `cover` [n, patches, things + 1] sums to one."""
     kind = labels.kind[rows]
     one_hot = F.one_hot(kind.clamp(min=0), len(KINDS)).float() * (kind >= 0).float()[..., None]
@@ -107,7 +109,9 @@ def _dense(tokens: Tensor, heads: Heads, cover: Tensor, labels: Scenes, rows: Te
     return {"kind": kind_loss, "colour": colour_loss, "fact": 4 * fact_loss}
 
 
-def _whole(embedding: Tensor, heads: Heads, seen: Tensor, labels: Scenes, rows: Tensor) -> dict[str, Tensor]:
+def _whole(
+    embedding: Tensor, heads: Heads, seen: Tensor, labels: ThingTable, rows: Tensor
+) -> dict[str, Tensor]:
     """Losses on the joint embedding [n, d]; `seen` bool [n, things] says which things the crop shows."""
     unit = F.normalize(embedding.float(), dim=-1) * 12
     facts = (labels.facts[rows] & seen[..., None]).any(1).float()
@@ -123,7 +127,7 @@ class Aligned:
     Whitened, so that what few pictures show (a hat) counts as much as what tells all of them apart (the place).
     """
 
-    def __init__(self, teacher: SceneTower, labels: Scenes) -> None:
+    def __init__(self, teacher: SceneTower, labels: ThingTable) -> None:
         self.teacher, self.labels = teacher, labels
         rows = torch.arange(min(len(labels.place), 8192))
         with torch.no_grad():
@@ -152,7 +156,7 @@ def build(
     With a `teacher` the joint embedding is drawn to the scene tower's as well.
     """
     torch.manual_seed(seed)
-    labels = Scenes.of(table(scenes))
+    labels = table(scenes)
     aligned = Aligned(teacher, labels) if teacher else None
     images, instances = torch.from_numpy(data.images), torch.from_numpy(data.instances)
     average = Average(visual, 0.998)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from negclip_core.world.catalog import ATTRIBUTES, COLOURS, KINDS, PLACES
 from negclip_core.world.scenes import Scene
@@ -36,10 +38,15 @@ _FACT = {name: i for i, name in enumerate(FACTS)}
 class ThingTable:
     """One row a scene, one slot a thing (`MOST_THINGS` slots)."""
 
-    place: np.ndarray  # int64 [n]
-    kind: np.ndarray  # int64 [n, things], -1 where there is no thing
-    colour: np.ndarray  # int64 [n, things], -1 for none
-    facts: np.ndarray  # bool [n, things, len(FACTS)]
+    place: Tensor  # int64 [n]
+    kind: Tensor  # int64 [n, things], -1 where there is no thing
+    colour: Tensor  # int64 [n, things], -1 for none
+    facts: Tensor  # bool [n, things, len(FACTS)]
+
+    def seen(self, rows: Tensor, thing: Tensor) -> Tensor:
+        """Bool [n, things]: the things of each of the scenes `rows`, or the one with the index `thing` where >= 0."""
+        index = torch.arange(self.kind.shape[1])
+        return torch.where(thing[:, None] < 0, self.kind[rows] >= 0, index == thing[:, None])
 
 
 def _facts(scene: Scene, index: int) -> list[str]:
@@ -72,4 +79,5 @@ def table(scenes: list[Scene]) -> ThingTable:
             kind[row, slot] = _KIND[thing.kind]
             colour[row, slot] = _COLOUR.get(thing.colour, -1)
             facts[row, slot, [_FACT[name] for name in _facts(scene, slot)]] = True
-    return ThingTable(np.array([PLACES.index(scene.place) for scene in scenes]), kind, colour, facts)
+    place = torch.tensor([PLACES.index(scene.place) for scene in scenes])
+    return ThingTable(place, *(torch.from_numpy(each) for each in (kind, colour, facts)))

@@ -6,38 +6,16 @@ the words cost minutes. It is image-side supervision that CLIP itself did not ha
 scene lists what is there, and the text tower alone meets words. Thrown away after training.
 """
 
-from dataclasses import dataclass
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from negclip_core.world.catalog import PLACES
-from pipelines.miniature.labels import FACTS, ThingTable
+from pipelines.miniature.labels import FACTS
 
-__all__ = ["NO_PLACE", "SceneTower", "Scenes"]
+__all__ = ["NO_PLACE", "SceneTower"]
 
 NO_PLACE = len(PLACES)  # for a single thing, cut out of its picture
 _WIDTH = 256
-
-
-@dataclass(frozen=True)
-class Scenes:
-    """The labels of scenes as tensors; the fields of `ThingTable`."""
-
-    place: Tensor
-    kind: Tensor
-    colour: Tensor
-    facts: Tensor
-
-    @classmethod
-    def of(cls, facts: ThingTable) -> "Scenes":
-        return cls(*(torch.from_numpy(each) for each in (facts.place, facts.kind, facts.colour, facts.facts)))
-
-    def seen(self, rows: Tensor, thing: Tensor) -> Tensor:
-        """Bool [n, things]: the things of each of the scenes `rows`, or the one with the index `thing` where >= 0."""
-        index = torch.arange(self.kind.shape[1])
-        return torch.where(thing[:, None] < 0, self.kind[rows] >= 0, index == thing[:, None])
 
 
 class SceneTower(nn.Module):
