@@ -7,13 +7,13 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from types import TracebackType
 from typing import Any
 
 import torch
-from torch import nn
 
+from integrations.fit import check_weights, refuse_misfit
 from integrations.gate import GatedTextEncoder
+from integrations.swap import Swap
 from negclip_core.clip import Clip
 from negclip_core.errors import RequestError
 
@@ -69,72 +69,9 @@ def check_fit(pipe: Any, encoder: Clip) -> Slot:
         )
     if module.dtype not in _DTYPES:
         raise RequestError(f"{where}: has dtype {module.dtype}; load it as float32, float16 or bfloat16")
-    wrong = [
-        f"{what} {expected} expected, {got} given"
-        for what, expected, got in _comparison(module.config, tokenizer, encoder, slot)
-        if expected != got
-    ]
-    if not wrong and not _same_words(tokenizer, encoder):
-        wrong = ["the same number for every token expected, another vocabulary given"]
-    if wrong:
-        raise RequestError(
-            f"{encoder.name} does not fit {where}: {'; '.join(wrong)}; "
-            "use a text tower tuned from the CLIP that this host was trained with"
-        )
+    projection = module.config.projection_dim if slot.kind == "CLIPTextModelWithProjection" else None
+    refuse_misfit(where, module.config, tokenizer, encoder, projection)
     return slot
-
-
-def _comparison(host: Any, tokenizer: Any, encoder: Clip, slot: Slot) -> list[tuple[str, int, int]]:
-    text = encoder.config["text_cfg"]
-    rows = [
-        ("width", host.hidden_size, text["width"]),
-        ("depth", host.num_hidden_layers, text["layers"]),
-        ("vocabulary", host.vocab_size, text["vocab_size"]),
-        ("length", host.max_position_embeddings, text["context_length"]),
-        # CLIP pools at the highest id: another end token would make it read the wrong position.
-        ("end token", tokenizer.eos_token_id, text["vocab_size"] - 1),
-    ]
-    if slot.kind == "CLIPTextModelWithProjection":
-        rows.append(("projection", host.projection_dim, encoder.config["embed_dim"]))
-    return rows
-
-
-def _same_words(tokenizer: Any, encoder: Clip) -> bool:
-    own = getattr(encoder.tokenizer, "inner", None) if encoder.checkpoint.tokenizer_folder else None
-    return own is None or own.get_vocab() == tokenizer.get_vocab()
-
-
-class Swap:
-    """A swap that is in force until `restore()`, or until the end of its `with` block."""
-
-    def __init__(self, pipe: Any, slot: Slot, replacement: nn.Module) -> None:
-        self._pipe, self._slot, self._replacement = pipe, slot, replacement
-        self._original = getattr(pipe, slot.module)
-        self._registered = pipe.config[slot.module]
-        setattr(pipe, slot.module, replacement)
-
-    def restore(self) -> None:
-        """Put the host's own text encoder back, the very object that it was. A second call does nothing.
-
-        Raises:
-            RequestError: something else has been put into the slot since.
-        """
-        current = getattr(self._pipe, self._slot.module)
-        if current is self._original:
-            return
-        if current is not self._replacement:
-            raise RequestError(f"{self._slot.module}: was changed after this swap; undo that first")
-        setattr(self._pipe, self._slot.module, self._original)
-        # Assigning registers the class anew; what was registered before may have been more precise.
-        self._pipe.register_to_config(**{self._slot.module: self._registered})
-
-    def __enter__(self) -> "Swap":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.restore()
 
 
 def swap_text_encoder(pipe: Any, encoder: Clip, gate: bool = True) -> Swap:
@@ -152,8 +89,8 @@ def swap_text_encoder(pipe: Any, encoder: Clip, gate: bool = True) -> Swap:
     own = getattr(pipe, slot.module)
     new = encoder.text_encoder(projection=slot.kind.endswith("WithProjection"))
     new = new.to(device=pipe._execution_device, dtype=own.dtype)
-    if not all(bool(p.isfinite().all()) for p in new.parameters()):
-        raise RequestError(
-            f"{encoder.name}: its weights do not fit into {own.dtype}; load the pipeline as float32"
-        )
-    return Swap(pipe, slot, GatedTextEncoder(own, new, getattr(pipe, slot.tokenizer)) if gate else new)
+    check_weights(encoder, new)
+    replacement = GatedTextEncoder(own, new, getattr(pipe, slot.tokenizer)) if gate else new
+    # Assigning registers the class anew; what was registered before may have been more precise.
+    registered = {slot.module: pipe.config[slot.module]}
+    return Swap(pipe, {slot.module: replacement}, lambda: pipe.register_to_config(**registered))

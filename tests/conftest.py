@@ -114,3 +114,45 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path)
     )
     pipe.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def clipseg_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Path:
+    """A random CLIPSeg that sees 32 x 32 pictures and has the words of `clip_folder`."""
+    import torch
+    from transformers import (
+        CLIPSegConfig,
+        CLIPSegForImageSegmentation,
+        CLIPSegProcessor,
+        CLIPTokenizer,
+        ViTImageProcessor,
+    )
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("clipseg")
+    tokenizer = CLIPTokenizer.from_pretrained(clip_folder)
+    tower = {
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 2,
+        "hidden_size": WIDTH,
+        "intermediate_size": 128,
+    }
+    words = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 77,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = CLIPSegConfig(
+        text_config=tower | words,
+        vision_config=tower | {"image_size": 32, "patch_size": 8},
+        projection_dim=32,
+        reduce_dim=16,
+        extract_layers=[0, 1],
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=32,
+    )
+    CLIPSegForImageSegmentation(config).save_pretrained(folder)
+    CLIPSegProcessor(ViTImageProcessor(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
+    return folder

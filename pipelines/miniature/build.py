@@ -165,12 +165,13 @@ def _build_negationclip(work: _Work) -> None:
     plan, data = work.plan, work.folder / "captioned"
     captions = negated_captions(data, plan.captioned, work.quiet)
     trained = work.folder / "negationclip-training"
-    train.run(captions, data / "images", str(work.folder / "clip"), trained, plan.recipe,
-              str(work.folder / "stable-diffusion"), quiet=work.quiet, seed=plan.seed)  # fmt: skip
+    result = train.run(captions, data / "images", str(work.folder / "clip"), trained, plan.recipe,
+                       str(work.folder / "stable-diffusion"), quiet=work.quiet, seed=plan.seed)  # fmt: skip
+    training = {name: result[name] for name in ("pairs", "best_epoch", "validation_loss")}
     full = load_clip(trained)
     write_open_clip_folder(
         work.folder / "negationclip", full.checkpoint.weights, full.config, preprocess=full.checkpoint.preprocess,
-        made_by=_made_by(work, "negationclip"), tokenizer_folder=trained, dtype=torch.float16,
+        made_by=_made_by(work, "negationclip") | {"training": training}, tokenizer_folder=trained, dtype=torch.float16,
     )  # fmt: skip
 
 
