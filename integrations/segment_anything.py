@@ -1,0 +1,121 @@
+"""Segment Anything beside a text: sharpen a heat map into a mask, or propose masks for a text to choose from.
+
+*refine*: CLIPSeg's heat map -> a box and a point for each of its regions -> SAM's mask of it.
+*propose*: SAM's masks of all that is in the image -> each cut out, alone and with what is around it -> CLIP's choice
+(cropping and blurring: Subramanian et al. 2022, "ReCLIP"; a mask's thing with and without its context: Yu et al. 2023,
+"Zero-shot referring image segmentation with global-local context features").
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageFilter
+from scipy import ndimage
+
+from negclip_core.clip import Clip
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+    from torch import Tensor
+
+__all__ = ["Look", "Region", "choose", "cut_outs", "regions"]
+
+_SMALLER = 0.25  # a region with less of the heat than this share of the hottest one's is noise
+_POINTS_A_SIDE = 16
+_MARGIN = 0.15  # of a box, around a cut-out
+_BLUR = 0.08  # of a cut-out's longer side
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected part of a heat map above the threshold, as SAM's prompts; pixels, x before y."""
+
+    box: tuple[float, float, float, float]  # left, top, right, bottom
+    peak: tuple[float, float]
+    mask: np.ndarray  # bool [h, w]
+
+
+def regions(heat: np.ndarray, threshold: float) -> list[Region]:
+    """The hot parts of a heat map float [h, w] in [0, 1], hottest first; none where nothing reaches `threshold`."""
+    labels, count = ndimage.label(heat >= threshold)
+    if not count:
+        return []
+    mass = ndimage.sum_labels(heat, labels, range(1, count + 1))
+    found = []
+    for index in np.argsort(-mass, kind="stable"):
+        if mass[index] < _SMALLER * mass.max():
+            break
+        rows, columns = ndimage.find_objects(labels, index + 1)[index]
+        mask = labels == index + 1
+        y, x = np.unravel_index(np.argmax(np.where(mask, heat, -1)), heat.shape)
+        box = (float(columns.start), float(rows.start), float(columns.stop), float(rows.stop))
+        found.append(Region(box, (float(x) + 0.5, float(y) + 0.5), mask))
+    return found
+
+
+class Look:
+    """An image that SAM has encoded, to be asked about as often as need be."""
+
+    def __init__(self, model: "Sam", image: Image.Image) -> None:
+        """Encode an RGB image."""
+        from segment_anything import SamPredictor
+
+        self._model, self._pixels = model, np.asarray(image)
+        self._predictor = SamPredictor(model)
+        self._predictor.set_image(self._pixels)
+
+    def refine(self, heat: np.ndarray, threshold: float) -> np.ndarray:
+        """SAM's mask bool [h, w] of what a heat map float [h, w] marks; empty where that reaches no `threshold`.
+
+        Of the masks that SAM offers for a region, the one that agrees best with the heat map is taken.
+        """
+        found = np.zeros(heat.shape, dtype=bool)
+        for region in regions(heat, threshold):
+            masks, quality, _ = self._predictor.predict(
+                point_coords=np.array([region.peak]), point_labels=np.array([1]), box=np.array(region.box)
+            )
+            agreement = [_overlap(mask, region.mask) for mask in masks]
+            found |= masks[int(np.argmax(np.array(agreement) + 1e-3 * quality))]
+        return found
+
+    def propose(self) -> list[np.ndarray]:
+        """Masks bool [h, w] of the things in the image, found from a grid of points, without doubles."""
+        from segment_anything import SamAutomaticMaskGenerator
+
+        generator = SamAutomaticMaskGenerator(self._model, points_per_side=_POINTS_A_SIDE)
+        return [each["segmentation"] for each in generator.generate(self._pixels)]
+
+
+def _overlap(mask: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union."""
+    return float((mask & other).sum() / max(1, (mask | other).sum()))
+
+
+def cut_outs(image: Image.Image, masks: Sequence[np.ndarray]) -> Iterator[tuple[Image.Image, Image.Image]]:
+    """For each mask, its thing with a margin: with the background blurred, and as it stands in the image."""
+    for mask in masks:
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        width, height = columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
+        box = (
+            max(0, round(columns[0] - _MARGIN * width)),
+            max(0, round(rows[0] - _MARGIN * height)),
+            min(image.width, round(columns[-1] + 1 + _MARGIN * width)),
+            min(image.height, round(rows[-1] + 1 + _MARGIN * height)),
+        )
+        around = image.crop(box)
+        blurred = around.filter(ImageFilter.GaussianBlur(_BLUR * max(around.size)))
+        alone = Image.composite(around, blurred, Image.fromarray(mask).crop(box))
+        yield alone, around
+
+
+def choose(clip: Clip, image: Image.Image, masks: Sequence[np.ndarray], texts: "Tensor") -> "Tensor":
+    """How well each mask fits each text: cosines float [texts, masks], the mean over both cut-outs.
+
+    Args:
+        texts: unit-length embeddings float [texts, d] of `clip`'s space, from the text tower of one's choice.
+    """
+    both = list(cut_outs(image, masks))
+    alone, around = (clip.encode_image([pair[i] for pair in both]) for i in (0, 1))
+    return texts @ (alone + around).T / 2
