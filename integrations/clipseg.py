@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from transformers import CLIPSegForImageSegmentation
 
-__all__ = ["check_fit", "heat_maps", "swap_text_encoder"]
+__all__ = ["check_fit", "embeddings", "heat_maps", "swap_text_encoder"]
 
 
 class _Projected(nn.Module):
@@ -54,6 +54,15 @@ def check_fit(model: "CLIPSegForImageSegmentation", tokenizer: Any, encoder: Cli
         raise RequestError(f"{type(model).__name__}: expected a CLIPSegForImageSegmentation")
     if isinstance(clip.text_model, GatedTextEncoder | _Projected):
         raise RequestError(f"text_model of {type(model).__name__}: is swapped already; restore it first")
+    patch, given = (
+        clip.config.vision_config.patch_size,
+        encoder.config.get("vision_cfg", {}).get("patch_size"),
+    )
+    if given not in (None, patch):
+        raise RequestError(
+            f"{encoder.name} does not fit {type(model).__name__}: tuned for an image tower of patch size {given}, the "
+            f"model's has {patch}; CIDAS's CLIPSeg takes ViT-B-16 only"
+        )
     refuse_misfit(f"text_model of {type(model).__name__}", clip.text_model.config, tokenizer, encoder,
                   clip.projection_dim)  # fmt: skip
 
@@ -82,6 +91,16 @@ def swap_text_encoder(
 
 
 @torch.no_grad()
+def embeddings(model: "CLIPSegForImageSegmentation", processor: Any, expressions: Sequence[str]) -> Tensor:
+    """What the decoder reads of expressions: float32 [expressions, d], not of unit length."""
+    tokens = processor.tokenizer(
+        list(expressions), padding="max_length", truncation=True, return_tensors="pt"
+    )
+    found: Tensor = model.clip.get_text_features(**tokens.to(model.device)).pooler_output
+    return found.float()
+
+
+@torch.no_grad()
 def heat_maps(
     model: "CLIPSegForImageSegmentation", processor: Any, image: "Image", expressions: Sequence[str]
 ) -> Tensor:
@@ -95,13 +114,10 @@ def heat_maps(
         float32 [expressions, side, side] in [0, 1], side as the model's image tower has it.
     """
     pixels = processor(images=[image], return_tensors="pt").pixel_values.to(model.device, model.dtype)
-    tokens = processor.tokenizer(
-        list(expressions), padding="max_length", truncation=True, return_tensors="pt"
-    )
     looked = model.clip.vision_model(pixels, output_hidden_states=True, interpolate_pos_encoding=True)
     activations = [
         looked.hidden_states[layer + 1].expand(len(expressions), -1, -1) for layer in model.extract_layers
     ]
-    words = model.clip.get_text_features(**tokens.to(model.device)).pooler_output
-    logits: Tensor = model.decoder(activations, words).logits
+    words = embeddings(model, processor, expressions)
+    logits: Tensor = model.decoder(activations, words.to(model.dtype)).logits
     return logits.float().sigmoid()

@@ -17,9 +17,9 @@ from negclip_core.errors import RequestError
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
 
-__all__ = ["load_sam"]
+__all__ = ["SAM_FILES", "load_sam"]
 
-_FILES = ("model.safetensors", "pytorch_model.bin")
+SAM_FILES = ("model.safetensors", "pytorch_model.bin")  # of a transformers folder, by preference
 # transformers' names -> segment_anything's (transformers, models/sam/convert_sam_to_hf.py, the other way round).
 _NAMES = (
     (r"^vision_encoder\.layers\.", "image_encoder.blocks."),
@@ -57,9 +57,9 @@ def load_sam(path: Path) -> "Sam":
     Raises:
         RequestError: there is no such file or folder, or it holds something else.
     """
-    file = next((path / name for name in _FILES if (path / name).is_file()), path)
+    file = next((path / name for name in SAM_FILES if (path / name).is_file()), path)
     if file.is_dir():
-        raise RequestError(f"{path}: expected a SAM checkpoint, or a folder with {' or '.join(_FILES)}")
+        raise RequestError(f"{path}: expected a SAM checkpoint, or a folder with {' or '.join(SAM_FILES)}")
     weights = _canonical(read_tensors(file))
     if "image_encoder.pos_embed" not in weights:
         raise RequestError(

@@ -6,7 +6,7 @@ from negclip_core.checkpoints import FOLDER_LAYOUTS, TOKENIZER_FILES
 from negclip_core.errors import RequestError
 from negclip_core.models import hub_files
 
-__all__ = ["fetch", "pretrained_repository"]
+__all__ = ["fetch", "fetch_first", "pretrained_repository"]
 
 
 def fetch(repository: str, architecture: str | None = None) -> Path:
@@ -39,6 +39,18 @@ def fetch(repository: str, architecture: str | None = None) -> Path:
     raise RequestError(
         f"{repository}: expected an open_clip or transformers CLIP, found neither's config and weights"
     )
+
+
+def fetch_first(repository: str, names: tuple[str, ...]) -> Path:
+    """Download (or find in the cache) the first of these files that the repository has.
+
+    Raises:
+        RequestError: it has none of them, or the hub is out of reach.
+    """
+    for name in names:
+        if (file := _download(repository, name)) is not None:
+            return file
+    raise RequestError(f"{repository}: expected one of {', '.join(names)}, found none of them")
 
 
 def pretrained_repository(architecture: str, tag: str) -> str:

@@ -10,18 +10,32 @@ __all__ = ["open_image"]
 
 # Only what pictures come as: Pillow reads dozens of formats, and rarely used readers are where its holes were.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+_PAPER = (255, 255, 255)
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """The picture as RGB, upright.
+    """The picture as RGB, upright; the first frame of an animation; what is transparent, on white.
 
     Raises:
         RequestError: there is no such file, or it is not a picture in one of the formats read.
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return _as_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file; name a picture ({', '.join(_FORMATS)})") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise RequestError(f"{path}: expected a picture ({', '.join(_FORMATS)}), got {error}") from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would cut them off at 255
+        import numpy as np
+
+        image = Image.fromarray((np.asarray(image).astype(np.float32) / 257).round().astype(np.uint8))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        sheet = Image.new("RGB", image.size, _PAPER)
+        sheet.paste(layer, mask=layer.getchannel("A"))
+        return sheet
+    return image.convert("RGB")

@@ -12,7 +12,8 @@ from typing import Any
 
 from negclip_core.errors import RequestError
 
-__all__ = ["Source", "architecture_file", "arms_of", "hub_files", "resolve", "shipped", "text_encoder_for"]
+__all__ = ["Source", "architecture_file", "arms_of", "hub_files", "resolve", "segmenter_of", "shipped",
+           "text_encoder_for"]  # fmt: skip
 
 _HERE = Path(__file__).parent
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -102,6 +103,12 @@ def arms_of(clip: str) -> dict[str, Source]:
     """The text encoders that are compared for a CLIP, by arm. A CLIP that is in no table has the arm `vanilla` only."""
     rows: Mapping[str, Mapping[str, str]] = _table()["clips"].get(clip, {"vanilla": {"source": clip}})
     return {arm: Source(**row) for arm, row in rows.items()}
+
+
+def segmenter_of(model: str) -> tuple[str, str]:
+    """The names of the CLIPSeg and of the SAM that segment for a model: its own, or itself and the table's SAM."""
+    own = _table()["segmenters"].get(model, {})
+    return own.get("clipseg", model), own.get("sam", _table()["sam"])
 
 
 def hub_files(repository: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Pictures side by side: a column an arm, a row a seed, under the prompt that they were drawn from."""
+"""Pictures side by side: a column an arm, rows under the prompt that they belong to."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ _SMALLEST_CELL = 256
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt and seed: a picture for each arm."""
+    """A picture for each arm, under a prompt; `note` says which row of the prompt's it is."""
 
     prompt: str
-    seed: int
+    note: str
     pictures: Sequence[Image.Image]
 
 
@@ -54,7 +54,7 @@ def contact_sheet(rows: Sequence[Row], arms: Sequence[str], note: str = "") -> I
             )
             sheet.paste(enlarged, (x, y))
         y += cell_height
-        pen.text((_MARGIN, y + 5), f"seed {row.seed}", _FAINT, _font(_NOTE))
+        pen.text((_MARGIN, y + 5), row.note, _FAINT, _font(_NOTE))
         y += _line(_NOTE) + _GAP
     for line in notes:
         pen.text((_MARGIN, y), line, _FAINT, _font(_NOTE))

@@ -221,7 +221,7 @@ def _record(job: _Job, arm: "Arm", prompt: str, seed: int, size: tuple[int, int]
 def _write_sheet(job: _Job, drawn: "dict[tuple[str, int, str], Image]", path: Path) -> None:
     names = [arm.name for arm in job.arms]
     rows = [
-        Row(prompt, seed, [drawn[prompt, seed, name] for name in names])
+        Row(prompt, f"seed {seed}", [drawn[prompt, seed, name] for name in names])
         for prompt in dict.fromkeys(job.request.prompts)
         for seed in job.seeds
     ]

@@ -10,7 +10,7 @@ from negclip_core.errors import RequestError
 from negclip_core.files import sha256_folder
 from negclip_core.models import resolve
 
-__all__ = ["Host", "load_host"]
+__all__ = ["Host", "folder_about", "hush", "load_host"]
 
 _ABOUT = "negclip.json"
 
@@ -46,7 +46,7 @@ def load_host(name: str, device: str, quiet: bool = False) -> Host:
     import torch
     from diffusers import DiffusionPipeline
 
-    _hush(quiet)
+    hush(quiet)
     try:
         folder = found if isinstance(found, Path) else Path(DiffusionPipeline.download(found))
         # One dtype for all parts: left to themselves, diffusers and transformers choose by different rules.
@@ -58,10 +58,10 @@ def load_host(name: str, device: str, quiet: bool = False) -> Host:
             f"{name}: cannot be loaded as a diffusers pipeline ({type(error).__name__}: {reason})"
         ) from error
     pipe.set_progress_bar_config(disable=True)
-    return Host(name, pipe.to(device), _about(folder), sha256_folder(folder))
+    return Host(name, pipe.to(device), folder_about(folder), sha256_folder(folder))
 
 
-def _hush(quiet: bool) -> None:
+def hush(quiet: bool) -> None:
     """No warnings and no bars from the libraries: what matters, this package says in a line."""
     from diffusers.utils import logging as of_diffusers
     from huggingface_hub.utils import disable_progress_bars
@@ -74,7 +74,8 @@ def _hush(quiet: bool) -> None:
         disable_progress_bars()
 
 
-def _about(folder: Path) -> dict[str, Any]:
+def folder_about(folder: Path) -> dict[str, Any]:
+    """What a model folder says about itself: its `negclip.json`, or nothing. Raises RequestError where that is no JSON."""
     file = folder / _ABOUT
     if not file.is_file():
         return {}

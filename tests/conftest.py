@@ -156,3 +156,29 @@ def clipseg_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) 
     CLIPSegForImageSegmentation(config).save_pretrained(folder)
     CLIPSegProcessor(ViTImageProcessor(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def published_sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random SAM of transformers, saved as the hub's repositories are."""
+    import torch
+    from transformers import SamConfig, SamModel
+
+    torch.manual_seed(0)
+    config = SamConfig(
+        vision_config={
+            "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 64, "patch_size": 8,
+            "window_size": 4, "global_attn_indexes": [1], "mlp_dim": 64, "output_channels": 16, "num_pos_feats": 8,
+        },
+        prompt_encoder_config={
+            "hidden_size": 16, "image_size": 64, "patch_size": 8, "mask_input_channels": 16,
+        },
+        mask_decoder_config={"hidden_size": 16, "mlp_dim": 32, "iou_head_hidden_dim": 16},
+    )  # fmt: skip
+    model = SamModel(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    folder = tmp_path_factory.mktemp("sam")
+    model.save_pretrained(folder)
+    return folder

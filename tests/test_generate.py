@@ -219,7 +219,9 @@ def test_unknown_words_are_named_once_in_order() -> None:
 
 def test_the_contact_sheet_shows_every_pixel_enlarged() -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    sheet = np.asarray(contact_sheet([Row(NEGATED, 0, [picture, picture])], ["vanilla", "negationclip"]))
+    sheet = np.asarray(
+        contact_sheet([Row(NEGATED, "seed 0", [picture, picture])], ["vanilla", "negationclip"])
+    )
     enlarged = np.asarray(picture).repeat(4, 0).repeat(4, 1)
     found = [
         (y, x)

@@ -15,28 +15,11 @@ from negclip_core.errors import RequestError
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+def published(published_sam: Path) -> tuple[Path, Any]:
     """A small random SAM of transformers, saved as the hub's repositories are, and the model itself."""
-    from transformers import SamConfig, SamModel
+    from transformers import SamModel
 
-    torch.manual_seed(0)
-    config = SamConfig(
-        vision_config={
-            "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 64, "patch_size": 8,
-            "window_size": 4, "global_attn_indexes": [1], "mlp_dim": 64, "output_channels": 16, "num_pos_feats": 8,
-        },
-        prompt_encoder_config={
-            "hidden_size": 16, "image_size": 64, "patch_size": 8, "mask_input_channels": 16,
-        },
-        mask_decoder_config={"hidden_size": 16, "mlp_dim": 32, "iou_head_hidden_dim": 16},
-    )  # fmt: skip
-    model = SamModel(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    folder = tmp_path_factory.mktemp("sam")
-    model.save_pretrained(folder)
-    return folder, model
+    return published_sam, SamModel.from_pretrained(published_sam).eval()
 
 
 def test_transformers_weights_give_the_same_masks_in_segment_anything(published: tuple[Path, Any]) -> None:
@@ -136,6 +119,6 @@ def test_the_mask_whose_thing_fits_the_text_is_chosen(clip_folder: Path) -> None
     masks = [np.zeros((40, 60), dtype=bool) for _ in range(2)]
     masks[0][5:20, 5:20], masks[1][10:35, 30:55] = True, True
     image = Image.fromarray(pixels)
-    texts = torch.stack([sum(clip.encode_image(list(pair))) for pair in cut_outs(image, masks)])
+    texts = torch.stack([clip.encode_image(list(pair)).sum(0) for pair in cut_outs(image, masks)])
     texts = torch.nn.functional.normalize(texts, dim=-1)
     assert choose(clip, image, masks, texts).argmax(1).tolist() == [0, 1]

@@ -2,28 +2,17 @@
 
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from negclip_core.clip import Clip
-from negclip_core.errors import RequestError
 from negclip_core.files import atomic_path
+from negclip_core.images import open_image
 
 __all__ = ["image_features"]
 
 _BATCH = 256
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise RequestError(
-            f"{path}: cannot be read as PNG, JPEG or WebP ({error}); mend or remove it"
-        ) from error
 
 
 def image_features(
@@ -42,7 +31,7 @@ def image_features(
     missing = [name for name in dict.fromkeys(names) if name not in known]
     for start in tqdm(range(0, len(missing), _BATCH), desc="encoding images", disable=quiet or not missing):
         part = missing[start : start + _BATCH]
-        features = clip.encode_image([_open(folder / name) for name in part])
+        features = clip.encode_image([open_image(folder / name) for name in part])
         known |= {name: row.clone() for name, row in zip(part, features, strict=True)}
         if start // _BATCH % 100 == 99 or start + _BATCH >= len(missing):
             with atomic_path(store) as path:
