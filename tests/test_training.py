@@ -1,5 +1,6 @@
 """Fine-tuning: what each objective asks for, what is frozen, and that an interrupted run ends as if it never was."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,20 @@ def test_token_targets_at_zero_extrapolation_are_the_rest_itself(clip: Clip, dat
     same = TrainingSet(**{**vars(data), "negated": data.affirmative})
     assert targets(_situation(clip, same)) < 1e-10
     assert targets(_situation(clip, data)) > 1e-6
+
+
+def test_token_targets_hold_for_the_projected_embedding_too(clip: Clip, data: TrainingSet) -> None:
+    targets = create({"name": "token_targets", "batch": 4})
+    same = TrainingSet(**{**vars(data), "negated": data.affirmative, "asserted": data.affirmative})
+    student = copy.deepcopy(clip.model)
+    now = Situation(student, clip.model, same, torch.arange(4))
+    assert targets(now) < 1e-10
+    with torch.no_grad():
+        student.text_projection.mul_(3)
+    # Three times too long: the length counts, and the error is relative to the target's own.
+    torch.testing.assert_close(
+        targets(Situation(student, clip.model, same, torch.arange(4))), torch.tensor(4.0)
+    )
 
 
 def test_the_host_is_asked_for_the_rest_pushed_away_from_the_thing(clip: Clip, data: TrainingSet) -> None:

@@ -3,7 +3,8 @@
     h* = h(rest) + λ (h(rest) - h(rest with the thing)),    position by position, vanilla's states
 
 λ = 0 erases the mention only, and then "a street with no cars" draws what "a street" draws: cars. Positions before
-the negation cannot know of it (attention is causal) and keep vanilla's states.
+the negation cannot know of it (attention is causal) and keep vanilla's states. The projected embedding, of which
+CLIPSeg reads the length as well, has the same target.
 """
 
 from dataclasses import dataclass
@@ -47,4 +48,5 @@ class Objective:
             target = without + self.extrapolation * (without - there)
             target = torch.where(free[..., None] > 0, target, own)
             loss = loss + relative_error(getattr(states, layer), target)
-        return self.weight * loss
+        target = kept.pooled + self.extrapolation * (kept.pooled - having.pooled)
+        return self.weight * (loss + relative_error(states.pooled[:, None], target[:, None]))
