@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from negclip_core.precision import mixed_precision
@@ -16,13 +17,15 @@ class Denoiser:
     """Implements `negclip_core.training.objectives.host_score.Host` over a `StableDiffusionPipeline`.
 
     Args:
-        pipe: the pipeline; its UNet, autoencoder and noise schedule are read and left as they are.
+        pipe: the pipeline; its UNet, autoencoder and noise schedule are read; no weight of theirs is changed.
         images: float [n, 3, height, width] in [-1, 1], in the order of the training set's images.
         bf16: run the UNet in bfloat16, on processors that are faster with it.
     """
 
     def __init__(self, pipe: Any, images: Tensor, *, bf16: bool = False) -> None:
         self.unet = pipe.unet.requires_grad_(False).eval()
+        # Plain attention trains faster on a CPU than the fused kernel at these sizes.
+        self.unet.set_attn_processor(AttnProcessor())
         self.bf16 = bf16
         self.alphas = pipe.scheduler.alphas_cumprod
         parts = []

@@ -26,7 +26,7 @@ def photograph(tmp_path: Path) -> Path:
 @pytest.fixture
 def ask(photograph: Path, clipseg_folder: Path, other_clip_folder: Path, tmp_path: Path) -> Any:
     def run_with(*expressions: str, **changes: Any) -> dict[str, Any]:
-        settings = {"image": photograph, "model": str(clipseg_folder), "text_encoder": str(other_clip_folder),
+        settings: dict[str, Any] = {"image": photograph, "model": str(clipseg_folder), "text_encoder": str(other_clip_folder),
                     "out": tmp_path / "out", "quiet": True, "device": "cpu"}  # fmt: skip
         return run(Request(expressions=expressions, **(settings | changes)))
 

@@ -11,7 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["from_transformers", "is_transformers", "model_config", "text_config", "text_weights"]
+__all__ = [
+    "from_transformers",
+    "is_transformers",
+    "model_config",
+    "text_config",
+    "text_weights",
+    "vision_config",
+    "vision_weights",
+]
 
 # (transformers, canonical), below `text_model.` or `vision_model.` on the one side and "" or `visual.` on the other.
 _TEXT = (
@@ -79,17 +87,30 @@ def text_weights(weights: Mapping[str, Tensor], prefix: str = "") -> dict[str, T
 
     With a prefix, `text_projection.weight` is added, as `CLIPTextModelWithProjection` and ComfyUI keep it.
     """
-    out = {f"{prefix}{theirs}": weights[ours] for theirs, ours in _TEXT}
+    out = _renamed(weights, "", prefix, _TEXT)
+    if prefix and "text_projection" in weights:
+        out["text_projection.weight"] = weights["text_projection"].T
+    return out
+
+
+def vision_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The image tower's canonical weights under `CLIPModel`'s names: `vision_model.*` and `visual_projection.weight`."""
+    out = _renamed(weights, "visual.", "vision_model.", _VISION)
+    return out | {"visual_projection.weight": weights["visual.proj"].T}
+
+
+def _renamed(weights: Mapping[str, Tensor], source: str, target: str, names: Any) -> dict[str, Tensor]:
+    """A tower's canonical weights (after `source`) under transformers' names (after `target`)."""
+    out = {f"{target}{theirs}": weights[f"{source}{ours}"] for theirs, ours in names}
     for name in weights:
-        if not (match := re.fullmatch(r"transformer\.resblocks\.(\d+)\.ln_1\.weight", name)):
+        block = re.fullmatch(re.escape(source) + r"transformer\.resblocks\.(\d+)\.ln_1\.weight", name)
+        if block is None:
             continue
-        theirs, ours = f"{prefix}encoder.layers.{match[1]}.", f"transformer.resblocks.{match[1]}."
+        theirs, ours = f"{target}encoder.layers.{block[1]}.", f"{source}transformer.resblocks.{block[1]}."
         for kind in ("weight", "bias"):
             out |= {f"{theirs}{a}.{kind}": weights[f"{ours}{b}.{kind}"] for a, b in _BLOCK}
             parts = weights[f"{ours}attn.in_proj_{kind}"].chunk(3)
             out |= {f"{theirs}{name}.{kind}": part for name, part in zip(_QKV, parts, strict=True)}
-    if prefix and "text_projection" in weights:
-        out["text_projection.weight"] = weights["text_projection"].T
     return out
 
 
@@ -109,6 +130,21 @@ def text_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "bos_token_id": text["vocab_size"] - 2,
         "eos_token_id": text["vocab_size"] - 1,
         "pad_token_id": text["vocab_size"] - 1,
+    }
+
+
+def vision_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`CLIPVisionConfig`'s arguments for open_clip's `model_cfg`."""
+    vision = config["vision_cfg"]
+    return {
+        "hidden_size": vision["width"],
+        "intermediate_size": int(vision["width"] * vision.get("mlp_ratio", 4.0)),
+        "num_hidden_layers": vision["layers"],
+        "num_attention_heads": vision["width"] // vision.get("head_width", 64),
+        "image_size": vision["image_size"],
+        "patch_size": vision["patch_size"],
+        "hidden_act": "quick_gelu" if config.get("quick_gelu") else "gelu",
+        "projection_dim": config["embed_dim"],
     }
 
 
