@@ -26,7 +26,7 @@ from negclip_core.files import atomic_write_json, provenance
 from negclip_core.world.scenes import Scene
 from negclip_core.world.tokenizer import write_tokenizer
 from pipelines import synthesize, train
-from pipelines.miniature import autoencoder, clip, export, image_tower, judge, stable_diffusion, unet
+from pipelines.miniature import autoencoder, clip, clipseg, export, image_tower, judge, stable_diffusion, unet
 from pipelines.miniature.data import Pictures, pictures
 from pipelines.miniature.scene_tower import SceneTower
 
@@ -50,6 +50,8 @@ class Plan:
     image_steps: int = 1_200  # and then towards the scene tower as well
     autoencoder_steps: int = 1_400
     unet_steps: int = 3_000
+    clipseg_steps: int = 2_000
+    segmented: int = 20_000  # pictures that its decoder is trained on
     judge_steps: int = 3_300
     judged: tuple[int, int, int] = (30_000, 4_000, 4_000)
     batch: int = 128
@@ -60,7 +62,7 @@ class Plan:
     @classmethod
     def small(cls) -> "Plan":
         """For tests: everything is touched, nothing is learned."""
-        return cls(pictures=64, text_steps=2, labelled_steps=2, image_steps=2, autoencoder_steps=2, unet_steps=2, batch=8,
+        return cls(pictures=64, text_steps=2, labelled_steps=2, image_steps=2, autoencoder_steps=2, unet_steps=2, clipseg_steps=2, segmented=32, batch=8,
                    captioned=60, judge_steps=2, judged=(64, 64, 64))  # fmt: skip
 
 
@@ -143,6 +145,18 @@ def _build_stable_diffusion(work: _Work) -> None:
     )  # fmt: skip
 
 
+def _build_clipseg(work: _Work) -> None:
+    plan, folder = work.plan, work.folder / "clipseg"
+    model = clipseg.assemble(load_clip(work.folder / "clip"))
+    clipseg.build(model, work.tokenizer, work.data, work.scenes, work.folder, steps=plan.clipseg_steps,
+                  pictures=plan.segmented, seed=plan.seed, batch=plan.batch, quiet=work.quiet)  # fmt: skip
+    validation = pictures(
+        work.folder / "pictures", "validation", min(plan.segmented, 2_000), quiet=work.quiet
+    )
+    clipseg.save(model, work.tokenizer, folder)
+    clipseg.calibrate(model.float(), work.tokenizer, validation, folder)
+
+
 def _build_judge(work: _Work) -> None:
     plan = work.plan
     judge.build(work.folder / "judge", plan.judge_steps, plan.seed, not work.quiet, store=work.folder / "pictures",
@@ -182,6 +196,7 @@ PARTS: dict[str, Callable[[_Work], None]] = {
     "unet": _build_unet,
     "stable-diffusion": _build_stable_diffusion,
     "negationclip": _build_negationclip,
+    "clipseg": _build_clipseg,
     "judge": _build_judge,
 }
 

@@ -1,0 +1,235 @@
+"""The miniature's CLIPSeg: the small CLIP's own two towers, and a decoder trained to find what their embeddings mean.
+
+Conditions are vanilla's text embeddings of phrases without negation, and, as CLIPSeg's authors do (Lüddecke & Ecker
+2022, section 3.2), embeddings of the thing itself, cut out: so the decoder reads the joint space and not a list of
+phrases. One condition in six is of something that is not in the picture; its mask is empty.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import (
+    CLIPSegConfig,
+    CLIPSegForImageSegmentation,
+    CLIPSegProcessor,
+    CLIPTokenizer,
+    ViTImageProcessor,
+)
+
+from negclip_core.clip import Clip
+from negclip_core.files import atomic_write_json
+from negclip_core.layouts.transformers import text_config, text_weights, vision_config, vision_weights
+from negclip_core.precision import mixed_precision
+from negclip_core.world.catalog import ATTRIBUTES, COLOURS, KINDS
+from negclip_core.world.referring import referring
+from negclip_core.world.scenes import Scene
+from pipelines.miniature.data import SIZE, Pictures
+from pipelines.miniature.image_tower import MEAN, STD, crops, normalise
+from pipelines.miniature.loop import Average, fit, kept
+
+__all__ = ["assemble", "build", "calibrate", "save"]
+
+_LAYERS = [1, 2, 3]  # whose activations the decoder reads
+_REDUCED = 64
+_PROMPTED = 0.35  # share of conditions that are a thing cut out, and no text
+_ABSENT = 1 / 6
+_MARGIN = 0.06  # around a thing that is cut out, in units of its box
+_GRID = [round(0.05 * i, 2) for i in range(3, 19)]  # thresholds that are tried
+
+
+def assemble(clip: Clip) -> CLIPSegForImageSegmentation:
+    """A CLIPSeg with a CLIP's towers and an untrained decoder, float32."""
+    config = CLIPSegConfig(
+        text_config=text_config(clip.config),
+        vision_config=vision_config(clip.config),
+        projection_dim=clip.config["embed_dim"],
+        reduce_dim=_REDUCED,
+        extract_layers=_LAYERS,
+        decoder_intermediate_size=4 * _REDUCED,
+    )
+    model = CLIPSegForImageSegmentation(config)
+    weights = clip.checkpoint.weights
+    towers = text_weights(weights, "text_model.") | vision_weights(weights)
+    model.clip.load_state_dict(towers | {"logit_scale": weights["logit_scale"]})
+    # transformers draws the decoder's first weights with a deviation of one, from which training does not recover.
+    for module in model.decoder.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.ConvTranspose2d):
+            module.reset_parameters()
+    return model.eval()
+
+
+def save(model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Write the folder that transformers loads: the model in half precision, and its processor."""
+    model.half().save_pretrained(folder)
+    # transformers loads in the dtype that the config names.
+    config = folder / "config.json"
+    atomic_write_json(config, json.loads(config.read_text("utf-8")) | {"dtype": "float32"})
+    size = {"height": SIZE, "width": SIZE}
+    pictures = ViTImageProcessor(size=size, image_mean=[MEAN] * 3, image_std=[STD] * 3)
+    CLIPSegProcessor(pictures, tokenizer).save_pretrained(folder)
+
+
+@dataclass(frozen=True)
+class _Phrases:
+    """Phrases, the picture each is about, and the thing in it that is meant; -1 where there is none."""
+
+    texts: list[str]
+    row: Tensor
+    thing: Tensor
+
+
+def _phrases(scenes: list[Scene], seed: int) -> _Phrases:
+    """One phrase for each thing that can be told from its like, and one for something that is not there."""
+    rng = np.random.default_rng([seed, 61])
+    found: list[tuple[str, int, int]] = []
+    for row, scene in enumerate(scenes):
+        for index in range(len(scene.things)):
+            phrase = referring(scene, index, rng, "train", negated=False)
+            if phrase is not None:
+                found.append((phrase.text, row, index))
+        found.append((_absent(scene, rng), row, -1))
+    texts, rows, things = zip(*found, strict=True)
+    return _Phrases(list(texts), torch.tensor(rows), torch.tensor(things))
+
+
+def _absent(scene: Scene, rng: np.random.Generator) -> str:
+    """A phrase that nothing in the scene fits: another kind, or a kind that is there in a colour or hat that is not."""
+    things = list(scene.things)
+    if things and rng.random() < 0.5:
+        thing = things[int(rng.integers(len(things)))]
+        alike = [each for each in things if each.kind == thing.kind]
+        if thing.kind == "person":
+            worn = set().union(*(each.attributes for each in alike))
+            missing = [name for name in ATTRIBUTES if name not in worn]
+            if missing:
+                name = missing[int(rng.integers(len(missing)))]
+                article = "" if name == "glasses" else "an " if name[0] in "aeiou" else "a "
+                return f"the {thing.gender} with {article}{name}"
+        elif thing.colour:
+            others = [colour for colour in COLOURS if colour not in {each.colour for each in alike}]
+            return f"the {others[int(rng.integers(len(others)))]} {thing.kind}"
+    kinds = [kind for kind in KINDS if not scene.has(kind)]
+    kind = kinds[int(rng.integers(len(kinds)))]
+    return f"the {kind}" if rng.random() < 0.6 else f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _pairs_first(scenes: list[Scene], count: int) -> Tensor:
+    """Up to `count` pictures, those with two of a kind first: only there does a phrase have to be read to its end."""
+    several = [max(Counter(t.kind for t in s.things).values(), default=0) > 1 for s in scenes]
+    return torch.from_numpy(np.argsort(~np.array(several), kind="stable")[:count].copy())
+
+
+@torch.no_grad()
+def _activations(model: CLIPSegForImageSegmentation, images: Tensor, quiet: bool) -> Tensor:
+    """What the decoder reads of pictures: float16 [n, layers, patches + 1, width]."""
+    out = []
+    for part in tqdm(images.split(64), desc="looking at pictures", disable=quiet, mininterval=5):
+        with mixed_precision():
+            seen = model.clip.vision_model(normalise(part), output_hidden_states=True).hidden_states
+        out.append(torch.stack([seen[layer + 1] for layer in _LAYERS], 1).half())
+    return torch.cat(out)
+
+
+@torch.no_grad()
+def _words(model: CLIPSegForImageSegmentation, tokenizer: Any, texts: list[str]) -> Tensor:
+    """Projected embeddings float32 [n, d], not normalised, equal texts once."""
+    distinct = list(dict.fromkeys(texts))
+    ids = tokenizer(distinct, padding="longest", return_tensors="pt").input_ids
+    rows = torch.cat([model.clip.get_text_features(part).pooler_output for part in ids.split(256)])
+    place = {text: row for row, text in enumerate(distinct)}
+    return rows[torch.tensor([place[text] for text in texts])]
+
+
+def _cut_out(images: Tensor, instances: Tensor, thing: Tensor) -> Tensor:
+    """Each picture's thing, cut out with a small margin and stretched: float [n, 3, side, side]."""
+    mask = instances == (thing + 1)[:, None, None].to(instances.dtype)
+    index = torch.arange(SIZE)
+    sides = []
+    for hits in (mask.any(1), mask.any(2)):
+        low = torch.where(hits, index, SIZE).amin(1) / SIZE
+        high = torch.where(hits, index + 1, 0).amax(1) / SIZE
+        spare = _MARGIN * (high - low)
+        sides.append((low - spare, high - low + 2 * spare))
+    (left, width), (top, height) = sides
+    return crops(normalise(images), torch.stack([left, top, width, height], 1))
+
+
+def build(
+    model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer, data: Pictures, scenes: list[Scene], folder: Path, *,
+    steps: int, pictures: int, seed: int = 0, batch: int = 128, quiet: bool = False,
+) -> None:  # fmt: skip
+    """Train the decoder of `model` in place, or go on training it, for `steps`; the towers stay as they are."""
+    torch.manual_seed(seed)
+    chosen = _pairs_first(scenes, pictures)
+    images, instances = (torch.from_numpy(each)[chosen] for each in (data.images, data.instances))
+    phrases = _phrases([scenes[int(i)] for i in chosen], seed)
+    words = _words(model, tokenizer, phrases.texts)
+    length = words.norm(dim=-1).mean()
+    seen = kept(folder / "activations.safetensors", lambda: _activations(model, images, quiet))
+    present, absent = torch.where(phrases.thing >= 0)[0], torch.where(phrases.thing < 0)[0]
+    average = Average(model.decoder, 0.998)
+
+    def losses(step: int) -> dict[str, Tensor]:
+        missing = torch.rand(batch) < _ABSENT
+        which = torch.where(missing, absent[torch.randint(len(absent), (batch,))],
+                            present[torch.randint(len(present), (batch,))])  # fmt: skip
+        rows, thing = phrases.row[which], phrases.thing[which]
+        condition = words[which]
+        prompted = (torch.rand(batch) < _PROMPTED) & ~missing
+        with torch.no_grad():
+            shown = _cut_out(images[rows[prompted]], instances[rows[prompted]], thing[prompted])
+            looked = model.clip.get_image_features(shown).pooler_output
+            # Image embeddings have another length than texts'; the decoder is to read directions alike.
+            condition[prompted] = F.normalize(looked, dim=-1) * length
+        target = (instances[rows] == (thing + 1)[:, None, None].to(torch.uint8)) & (thing >= 0)[:, None, None]
+        states = [seen[rows, layer].float() for layer in range(len(_LAYERS))]
+        logits = model.decoder(tuple(states), condition).logits
+        goal = target.float()
+        heat = logits.sigmoid()
+        overlap = 1 - (2 * (heat * goal).sum((1, 2)) + 1) / (heat.sum((1, 2)) + goal.sum((1, 2)) + 1)
+        return {"pixels": 4 * F.binary_cross_entropy_with_logits(logits, goal), "overlap": overlap.mean()}
+
+    trained = torch.optim.AdamW(model.decoder.parameters(), lr=2e-3, weight_decay=0.01, fused=True)
+    fit("clipseg", {"decoder": model.decoder}, [trained], losses, steps=steps, seed=seed, average=average,
+        checkpoint=folder / "clipseg.ckpt", quiet=quiet)  # fmt: skip
+    average.copy_to(model.decoder)
+    model.eval()
+
+
+@torch.no_grad()
+def calibrate(
+    model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer, data: Pictures, folder: Path
+) -> dict[str, float]:
+    """Choose on validation drawings from which heat a pixel belongs to a mask, and from which the thing is there.
+
+    `threshold` gives the highest mean IoU; `presence` tells phrases of something that is there from the others best
+    (Youden's J). Both are written to `folder`/negclip.json.
+    """
+    phrases = _phrases(data.scenes(), seed=1)
+    words = _words(model, tokenizer, phrases.texts)
+    seen = _activations(model, torch.from_numpy(data.images), quiet=True)
+    instances = torch.from_numpy(data.instances)
+    overlaps, hottest = [], []
+    for part in torch.arange(len(phrases.texts)).split(256):
+        rows, thing = phrases.row[part], phrases.thing[part]
+        states = tuple(seen[rows, layer].float() for layer in range(len(_LAYERS)))
+        heat = model.decoder(states, words[part]).logits.sigmoid()
+        target = instances[rows] == (thing + 1)[:, None, None].to(torch.uint8)
+        masks = torch.stack([heat >= value for value in _GRID])
+        overlaps.append(((masks & target).sum((2, 3)) / (masks | target).sum((2, 3)).clamp(min=1)).T)
+        hottest.append(heat.amax((1, 2)))
+    there = phrases.thing >= 0
+    threshold = _GRID[int(torch.cat(overlaps)[there].mean(0).argmax())]
+    score, order = torch.cat(hottest).sort(descending=True)
+    hits = there[order].float().cumsum(0) / there.sum() - (~there[order]).float().cumsum(0) / (~there).sum()
+    about = {"threshold": threshold, "presence": round(float(score[hits.argmax()]), 4)}
+    atomic_write_json(folder / "negclip.json", about)
+    return about
