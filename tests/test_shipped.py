@@ -46,3 +46,29 @@ def test_open_clip_loads_the_folder_by_itself(part: str) -> None:
     ours = load_clip(f"miniature/{part}").encode_text(["a street with no cars"])
     theirs = torch.nn.functional.normalize(model.eval().encode_text(ids).float(), dim=-1)
     assert torch.allclose(ours.float(), theirs, atol=1e-3)
+
+
+def test_vanilla_cannot_tell_no_cars_from_cars_and_negationclip_can() -> None:
+    """On streets of the held-out split, half of them with a car: which of two sentences fits?"""
+    from PIL import Image
+
+    from negclip_core.world.drawing import draw
+    from negclip_core.world.exports.pictures import SIZE, stream
+    from negclip_core.world.scenes import sample_scene
+
+    streets = [
+        sample_scene(stream("scenes", "test", 7, i), "street", **{("require", "forbid")[i % 2]: frozenset({"car"})})
+        for i in range(80)
+    ]  # fmt: skip
+    pictures = [Image.fromarray(draw(scene, SIZE).image) for scene in streets]
+    there = torch.tensor([scene.has("car") for scene in streets])
+    right = {}
+    for part in ("clip", "negationclip"):
+        clip = load_clip(f"miniature/{part}")
+        having, lacking = (
+            clip.encode_text(["There are cars in the photo.", "There are no cars in the photo."])
+            @ clip.encode_image(pictures).T
+        )
+        right[part] = ((having > lacking) == there).float().mean().item()
+    assert 0.3 < right["clip"] < 0.7
+    assert right["negationclip"] > 0.9
