@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from negclip_core.training.objectives import Situation
-from negclip_core.training.objectives.preserve import relative_error
 
 __all__ = ["Objective", "after_prefix"]
 
@@ -26,9 +25,20 @@ def after_prefix(negated: Tensor, asserted: Tensor, affirmative: Tensor) -> Tens
     return (torch.arange(negated.shape[1], device=negated.device)[None] >= shared[:, None]).float()
 
 
+def _way_left(states: Tensor, target: Tensor, there: Tensor) -> Tensor:
+    """Squared distance to the target, in units of the target's from the text with the thing; mean over the rows.
+
+    Row by row, because things differ in how far they move a text: a colour moves it little, and must count as much.
+    """
+    rows = range(1, target.ndim)
+    left = (states.float() - target).square().mean(tuple(rows))
+    whole = (target - there.float()).square().mean(tuple(rows))
+    return (left / whole.clamp(min=1e-6)).mean()
+
+
 @dataclass(frozen=True)
 class Objective:
-    """Relative squared error to the targets, over the first `batch` rows."""
+    """How much of the way to the targets is left, over the first `batch` rows: vanilla is at about one."""
 
     weight: float = 1.0
     extrapolation: float = 1.0  # λ
@@ -37,16 +47,16 @@ class Objective:
     def __call__(self, now: Situation) -> Tensor:
         rows = now.rows[: self.batch]
         texts = ("negated", "asserted", "affirmative")
-        free = after_prefix(*(getattr(now.data, text)[rows, : now.length] for text in texts))
+        free = after_prefix(*(getattr(now.data, text)[rows, : now.length] for text in texts))[..., None]
         kept, having, itself = (
             now.states(text, self.batch, vanilla=True) for text in ("affirmative", "asserted", "negated")
         )
         states = now.states("negated", self.batch)
         loss = torch.zeros(())
-        for layer in ("last", "penultimate"):
+        for layer in ("last", "penultimate", "pooled"):
             without, there, own = (getattr(base, layer).float() for base in (kept, having, itself))
             target = without + self.extrapolation * (without - there)
-            target = torch.where(free[..., None] > 0, target, own)
-            loss = loss + relative_error(getattr(states, layer), target)
-        target = kept.pooled + self.extrapolation * (kept.pooled - having.pooled)
-        return self.weight * (loss + relative_error(states.pooled[:, None], target[:, None]))
+            if layer != "pooled":
+                target, there = (torch.where(free > 0, each, own) for each in (target, there))
+            loss = loss + _way_left(getattr(states, layer), target, there)
+        return self.weight * loss
