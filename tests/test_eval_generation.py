@@ -120,6 +120,11 @@ def test_every_arm_starts_from_the_same_noise_and_the_encoder_matters(studio: An
     assert result.records["affirmative-rest"]["a/0"]["text"] == "a street"
 
 
+def test_no_two_pictures_start_from_the_same_noise(studio: Any) -> None:
+    records = studio("vanilla", pictures=2, seed=5).records["vanilla"].values()
+    assert sorted(record["seed"] for record in records) == list(range(5, 5 + len(records)))
+
+
 def test_what_a_picture_is_does_not_hang_on_its_batch(studio: Any, tmp_path: Path) -> None:
     few = studio("vanilla", tmp_path / "few", limit=1)
     many = studio("vanilla", tmp_path / "many")
@@ -170,11 +175,12 @@ def test_a_run_cut_off_half_way_ends_in_the_same_report(studio: Any, tmp_path: P
 
 def test_pictures_say_what_made_them(studio: Any, tmp_path: Path) -> None:
     result = studio("negationclip", seed=7)
-    with Image.open(tmp_path / result.records["negationclip"]["a/7"]["image"]) as image:
+    record = result.records["negationclip"]["a/0"]
+    with Image.open(tmp_path / record["image"]) as image:
         text = image.text
     assert (text["prompt"], text["seed"], text["arm"], text["model"]) == (
         "a street with no cars",
-        "7",
+        str(record["seed"]),
         "negationclip",
         "tiny",
     )

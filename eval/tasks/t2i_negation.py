@@ -40,7 +40,9 @@ class Item:
 
 
 def items(data: Path, options: Options) -> list[Item]:
-    """The prompts of the split that `options` names, each with `options.pictures` seeds; a limit counts prompts.
+    """The prompts of the split that `options` names, each with `options.pictures` seeds that no other prompt has.
+
+    A limit counts prompts; one prompt's seeds do not depend on it.
 
     Raises:
         RequestError: the file has another form, or no prompt of that split.
@@ -49,7 +51,11 @@ def items(data: Path, options: Options) -> list[Item]:
     try:
         rows = [row for row in read_json(path) if row.get("split", options.split) == options.split]
         chosen = sampled(rows, options.limit, options.seed)
-        found = [_item(row, options.seed + number) for row in chosen for number in range(options.pictures)]
+        found = [
+            _item(row, which, options.seed + position * options.pictures + which)
+            for position, row in enumerate(chosen)
+            for which in range(options.pictures)
+        ]
     except (KeyError, TypeError, AttributeError) as error:
         raise RequestError(
             f"{path}: not a list of prompts with id, prompt, family, negated, asked ({error!r})"
@@ -59,10 +65,10 @@ def items(data: Path, options: Options) -> list[Item]:
     return found
 
 
-def _item(row: Record, seed: int) -> Item:
+def _item(row: Record, which: int, seed: int) -> Item:
     place = row.get("place") or ""
     return Item(
-        f"{row['id']}/{seed}", row["prompt"], seed, row["family"], tuple(row["negated"]), tuple(row["asked"]),
+        f"{row['id']}/{which}", row["prompt"], seed, row["family"], tuple(row["negated"]), tuple(row["asked"]),
         place if place in row["prompt"] else "", row.get("affirmative") or row["prompt"],
     )  # fmt: skip
 
@@ -113,7 +119,7 @@ def _record(item: Item, text: str, image: str, shown: dict[str, bool]) -> Record
 
 
 def measure(records: list[Record], reference: list[Record], out: Path) -> Values:
-    """Units are things: "street-7/0/car" is the car of prompt street-7 with seed 0."""
+    """Units are things: "street-7/0/car" is the car of the first picture of prompt street-7."""
     negated = [r for r in records if r["negated"]]
     plain = [r for r in records if not r["negated"]]
     values: Values = {"negated-present": _things(negated, "negated")}
