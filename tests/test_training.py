@@ -1,6 +1,5 @@
 """Fine-tuning: what each objective asks for, what is frozen, and that an interrupted run ends as if it never was."""
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
