@@ -16,6 +16,8 @@ from negclip_core.training.objectives import Situation
 
 __all__ = ["Objective", "after_prefix"]
 
+_LEAST = 0.1  # of the mean way, which a row's own is taken for at least
+
 
 def after_prefix(negated: Tensor, asserted: Tensor, affirmative: Tensor) -> Tensor:
     """1.0 at the positions from which a negated text differs from both its counterparts, 0.0 before; [n, length]."""
@@ -29,11 +31,12 @@ def _way_left(states: Tensor, target: Tensor, there: Tensor) -> Tensor:
     """Squared distance to the target, in units of the target's from the text with the thing; mean over the rows.
 
     Row by row, because things differ in how far they move a text: a colour moves it little, and must count as much.
+    A word that vanilla hardly knows moves it not at all, and must not count for more than all others.
     """
-    rows = range(1, target.ndim)
-    left = (states.float() - target).square().mean(tuple(rows))
-    whole = (target - there.float()).square().mean(tuple(rows))
-    return (left / whole.clamp(min=1e-6)).mean()
+    rows = tuple(range(1, target.ndim))
+    left = (states.float() - target).square().mean(rows)
+    whole = (target - there.float()).square().mean(rows)
+    return (left / whole.clamp(min=max(_LEAST * float(whole.mean()), 1e-12))).mean()
 
 
 @dataclass(frozen=True)
