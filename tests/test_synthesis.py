@@ -1,7 +1,6 @@
 """Captions that say what is absent: only what the annotations confirm, only in words that fit, nothing held out."""
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +57,7 @@ def test_what_is_called_absent_is_absent(
         assert has_negation(entry["updated_caption"])
         assert not has_negation(entry["affirmative"]) and not has_negation(entry["asserted"])
         for thing in entry["absent"]:
-            if thing in worn and not re.search(r"\b(man|woman|person|people)\b", entry["caption"]):
-                assert not any(thing in person["attributes"] for person in people[entry["image_id"]])
-            elif thing in worn:
+            if thing in worn:
                 gender = "woman" if "woman" in entry["caption"] else "man"
                 (person,) = (p for p in people[entry["image_id"]] if p["gender"] == gender)
                 assert thing not in person["attributes"]
@@ -104,24 +101,6 @@ def test_a_caption_is_written_around_a_person() -> None:
     assert all(text is not None and text.text.endswith(" and a dog") for text in texts)
     assert any(text is not None and text.text == "a man in red without a hat and a dog" for text in texts)
     assert writer.write(image, "a dog", claims, np.random.default_rng(0)) is None
-
-
-def test_what_may_be_worn_is_a_thing_of_the_picture_where_nobody_is_named(world: dict[str, Path]) -> None:
-    annotations = Annotations(json.loads(world["instances"].read_text("utf-8")))
-    things = ["hat", "dog", "glasses"]
-    assert annotations.left_open("a street with a car", things) == things
-    assert annotations.left_open("a street with a man", things) == ["dog"]
-    assert annotations.left_open("a street with two hats", things) == ["dog", "glasses"]
-
-
-def test_glasses_are_many_and_take_no_article(world: dict[str, Path]) -> None:
-    annotations = Annotations(json.loads(world["instances"].read_text("utf-8")))
-    writer, rng = PhrasingWriter(annotations), np.random.default_rng(0)
-    image = {"id": 1, "where": "on the street"}
-    texts = [writer.write(image, "a street with a car", (Claim("glasses"),), rng) for _ in range(60)]
-    said = {text.text for text in texts if text is not None}
-    assert any("without glasses" in text for text in said)
-    assert not [text for text in said if re.search("a glasses |is no glasses|glassesless", text)]
 
 
 def test_what_cannot_be_seen_is_not_written() -> None:

@@ -6,7 +6,7 @@ people `gender` and `attributes`, and images `place`, as the drawn world's do.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,16 +28,11 @@ class Annotations:
         self.names = {entry["id"]: entry["name"] for entry in document["categories"]}
         self.plurals = {e["name"]: e.get("plural") or plural(e["name"]) for e in document["categories"]}
         self.worn: dict[str, dict[str, str]] = dict(document.get("attributes", {}))
-        # What people wear is a thing like any other: "a street with no umbrellas".
-        self.plurals |= {name: plural(name) for name in self.worn}
         self.places = {image["id"]: image.get("place", "") for image in document["images"]}
         self.kinds: dict[int, set[str]] = defaultdict(set)
         self.people: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
         for entry in document["annotations"]:
-            self.kinds[entry["image_id"]] |= {
-                self.names[entry["category_id"]],
-                *entry.get("attributes", ()),
-            }
+            self.kinds[entry["image_id"]].add(self.names[entry["category_id"]])
             if entry.get("gender"):
                 self.people[entry["image_id"]].append(entry)
 
@@ -51,17 +46,8 @@ class Annotations:
         wearers = [person for person in self.people[key] if person["gender"] == claim.of]
         return claim.thing in wearers[0]["attributes"] if claim.how == "worn" and len(wearers) == 1 else None
 
-    def left_open(self, caption: str, kinds: Iterable[str]) -> list[str]:
-        """Those of `kinds` that a caption does not name; where it names a person, nothing that may be worn.
-
-        "a man in the park with no hat" says of the man what "a park with no hats" says of the park.
-        """
-        named = self.mentioned(caption)
-        closed = named | (set(self.worn) if "person" in named else set())
-        return [kind for kind in kinds if kind not in closed]
-
     def mentioned(self, caption: str) -> set[str]:
-        """The categories, and the things that people wear, that a caption names."""
+        """The categories that a caption names."""
         words = f" {re.sub(r'[^a-z]+', ' ', caption.lower())} "
         found = {name for name, many in self.plurals.items() if f" {name} " in words or f" {many} " in words}
         return found | ({"person"} if re.search(r" (man|woman|men|women|someone) ", words) else set())
@@ -70,7 +56,7 @@ class Annotations:
 def plural(noun: str) -> str:
     """The plural of a category of COCO's: "people", "benches", "knives", "cars"."""
     known = {"person": "people", "knife": "knives", "mouse": "mice", "sheep": "sheep", "skis": "skis"}
-    if noun in known or noun.endswith(("scissors", "glasses")):
+    if noun in known or noun.endswith("scissors"):
         return known.get(noun, noun)
     return noun + ("es" if noun.endswith(("s", "ch", "sh", "x")) else "s")
 
@@ -99,8 +85,8 @@ class LikelyProposer:
         worn = self.worn.get(place, [])
         if len(people) == 1 and worn and rng.random() < _WORN:
             return tuple(Claim(name, people[0], "worn") for name in _some(rng, worn))
-        likely = self.likely.get(place, [])
-        return tuple(Claim(kind) for kind in _some(rng, self.annotations.left_open(caption, likely)))
+        open_kinds = [k for k in self.likely.get(place, []) if k not in self.annotations.mentioned(caption)]
+        return tuple(Claim(kind) for kind in _some(rng, open_kinds))
 
 
 class RandomProposer:
@@ -111,8 +97,10 @@ class RandomProposer:
 
     def propose(self, image: Mapping[str, Any], caption: str, rng: np.random.Generator) -> tuple[Claim, ...]:
         """See `Proposer`."""
-        everything = self.annotations.left_open(caption, self.annotations.plurals)
-        return tuple(Claim(kind) for kind in _some(rng, everything))
+        named = self.annotations.mentioned(caption)
+        return tuple(
+            Claim(kind) for kind in _some(rng, [k for k in self.annotations.plurals if k not in named])
+        )
 
 
 def _some(rng: np.random.Generator, names: list[str]) -> list[str]:

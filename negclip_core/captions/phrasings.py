@@ -43,13 +43,8 @@ class Absence:
     plural: str
 
     @property
-    def is_pair(self) -> bool:
-        """ "glasses", "scissors": one thing, but several in form, with no article."""
-        return self.singular == self.plural and self.singular.endswith("s")
-
-    @property
     def a_singular(self) -> str:
-        return self.singular if self.is_pair else f"{article(self.singular)} {self.singular}"
+        return f"{article(self.singular)} {self.singular}"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ _EXISTENCE = (
     0.5  # share of answers about presence that become a sentence of their own ("There are no cars here.")
 )
 _TRIES = 6
-_SINGLE = re.compile(r"\{(singular|less|a_less)\}")
 # One of whom nothing worn is told yet.
 _PERSON = r"\ba {noun}( in \w+)?\b(?! (?:with|wearing|holding|in \w+ (?:with|wearing|holding))\b)"
 
@@ -81,9 +80,7 @@ class PhrasingWriter:
             family = "two" if len(claims) > 1 else _family(rng, place_first)
             text = negated(caption, absent, rng, family=family, split=self.split, place=place, prep=prep,
                            keep=not alone)  # fmt: skip
-            # Neither "there is no glasses" nor "a glassesless street".
-            agrees = not any(each.is_pair for each in absent) or not _SINGLE.search(text.template)
-            if text.affirmative and agrees and (ends or not LAST_NOUN.match(text.template)):
+            if text.affirmative and (ends or not LAST_NOUN.match(text.template)):
                 return text
         return None
 
