@@ -58,8 +58,8 @@ def test_what_is_called_absent_is_absent(
         assert not has_negation(entry["affirmative"]) and not has_negation(entry["asserted"])
         for thing in entry["absent"]:
             if thing in worn:
-                gender = "woman" if "woman" in entry["caption"] else "man"
-                (person,) = (p for p in people[entry["image_id"]] if p["gender"] == gender)
+                noun = next(noun for noun in ("woman", "man", "person") if noun in entry["caption"])
+                (person,) = (p for p in people[entry["image_id"]] if noun in (p["gender"], "person"))
                 assert thing not in person["attributes"]
             else:
                 assert thing not in kinds[entry["image_id"]]
@@ -101,6 +101,16 @@ def test_a_caption_is_written_around_a_person() -> None:
     assert all(text is not None and text.text.endswith(" and a dog") for text in texts)
     assert any(text is not None and text.text == "a man in red without a hat and a dog" for text in texts)
     assert writer.write(image, "a dog", claims, np.random.default_rng(0)) is None
+
+
+def test_of_a_person_it_is_told_what_the_only_one_lacks(world: dict[str, Path]) -> None:
+    annotations = Annotations(json.loads(world["instances"].read_text("utf-8")))
+    alone = next(key for key, people in annotations.people.items() if len(people) == 1)
+    several = next(key for key, people in annotations.people.items() if len(people) > 1)
+    worn = set(annotations.people[alone][0]["attributes"])
+    for thing in annotations.worn:
+        assert annotations.present({"id": alone}, Claim(thing, "person", "worn")) == (thing in worn)
+        assert annotations.present({"id": several}, Claim(thing, "person", "worn")) is None
 
 
 def test_what_cannot_be_seen_is_not_written() -> None:

@@ -17,7 +17,9 @@ __all__ = ["Annotations", "LikelyProposer", "RandomProposer"]
 
 _LIKELY = 0.15
 _TWO = 0.2  # share of proposals that name two things
-_PEOPLE = re.compile(r"\ba (man|woman)\b(?! (?:with|wearing|holding|on|in \w+ (?:with|wearing|holding)))")
+_PEOPLE = re.compile(
+    r"\ba (man|woman|person)\b(?! (?:with|wearing|holding|on|in \w+ (?:with|wearing|holding)))"
+)
 _WORN = 0.5  # share of captions with such a person in which something worn is proposed
 
 
@@ -37,13 +39,13 @@ class Annotations:
                 self.people[entry["image_id"]].append(entry)
 
     def present(self, image: Mapping[str, Any], claim: Claim) -> bool | None:
-        """Whether the image holds the thing; of what is worn, whether its only man or woman wears it."""
+        """Whether the image holds the thing; of what is worn, whether its only man, woman or person wears it."""
         key = image["id"]
         if key not in self.places:
             return None
         if claim.how == "there":
             return claim.thing in self.kinds[key]
-        wearers = [person for person in self.people[key] if person["gender"] == claim.of]
+        wearers = [each for each in self.people[key] if claim.of in (each["gender"], "person")]
         return claim.thing in wearers[0]["attributes"] if claim.how == "worn" and len(wearers) == 1 else None
 
     def mentioned(self, caption: str) -> set[str]:
