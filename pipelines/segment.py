@@ -146,35 +146,43 @@ def _masks(job: _Job) -> Iterator[_Mask]:
     from integrations.segment_anything import Look
 
     model, tokenizer = job.segmenter.model, job.segmenter.processor.tokenizer
-    arms: dict[str, AbstractContextManager[Any]] = {"vanilla": nullcontext()} if job.request.compare else {}
     look = Look(job.sam, job.small) if job.sam is not None else None
+    choosing = look is not None and job.request.refine == "sam-proposals"
     # SAM's proposals depend on the image alone, so they are made once.
-    proposals = look.propose() if look and job.request.refine == "sam-proposals" else []
-    for arm in [*arms, "negationclip"]:
-        swap = arms.get(arm) or swap_text_encoder(model, tokenizer, job.encoder, job.request.gate)
+    proposals = look.propose() if look and choosing else []
+    for arm in ("vanilla", "negationclip") if job.request.compare else ("negationclip",):
+        swap: AbstractContextManager[Any] = (
+            nullcontext()
+            if arm == "vanilla"
+            else swap_text_encoder(model, tokenizer, job.encoder, job.request.gate)
+        )
         with swap:
             heats = job.segmenter.heat(job.small, job.request.expressions)
-            fits = _fits(job, proposals)
+            best = _best(job, proposals)
         for row, (expression, heat) in enumerate(zip(job.request.expressions, heats, strict=True)):
             score = float(heat.max())
-            found = score >= job.segmenter.presence
-            mask = (heat >= job.threshold) & found
-            if found and look is not None:
-                mask = proposals[int(fits[row].argmax())] if proposals else look.refine(heat, job.threshold)
+            mask = heat >= job.threshold
+            if score < job.segmenter.presence or (choosing and not proposals):
+                mask = mask & False
+            elif choosing:
+                mask = proposals[best[row]]
+            elif look is not None:
+                mask = look.refine(heat, job.threshold)
             yield _Mask(arm, expression, mask, score, bool(mask.any()))
 
 
-def _fits(job: _Job, proposals: list["np.ndarray"]) -> Any:
-    """Cosines [expressions, proposals] of the cut-outs with the expressions, as the text tower in force reads them."""
+def _best(job: _Job, proposals: list["np.ndarray"]) -> list[int]:
+    """Which proposal's cut-outs each expression fits best, as the text tower in force reads it."""
     if not proposals:
-        return None
+        return []
     from torch.nn import functional as F
 
     from integrations.clipseg import embeddings
     from integrations.segment_anything import choose
 
     texts = embeddings(job.segmenter.model, job.segmenter.processor, job.request.expressions)
-    return choose(job.encoder, job.small, proposals, F.normalize(texts, dim=-1))
+    best: list[int] = choose(job.encoder, job.small, proposals, F.normalize(texts, dim=-1)).argmax(1).tolist()
+    return best
 
 
 def _write(job: _Job, found: _Mask, path: Path) -> dict[str, Any]:

@@ -89,6 +89,14 @@ def test_sam_takes_part(ask: Any, published_sam: Path, way: str) -> None:
     assert all(pixels(row["path"]).shape == (48, 40) for row in result["masks"])
 
 
+def test_without_proposals_nothing_is_found(
+    ask: Any, published_sam: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("integrations.segment_anything.Look.propose", lambda _: [])
+    row = ask(PLAIN, refine="sam-proposals", sam=str(published_sam), threshold=0.001)["masks"][0]
+    assert not row["found"] and row["area_fraction"] == 0
+
+
 def test_a_large_photograph_is_worked_at_smaller_and_answered_whole(ask: Any, tmp_path: Path) -> None:
     Image.new("RGB", (2600, 1300), "white").save(tmp_path / "large.png")
     row = ask(PLAIN, image=tmp_path / "large.png")["masks"][0]
