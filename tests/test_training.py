@@ -1,5 +1,6 @@
 """Fine-tuning: what each objective asks for, what is frozen, and that an interrupted run ends as if it never was."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -132,19 +133,18 @@ def test_token_targets_at_zero_extrapolation_are_the_rest_itself(clip: Clip, dat
     assert targets(_situation(clip, data)) > 1e-6
 
 
-def test_token_targets_count_the_way_that_is_left_of_the_embedding_row_by_row(
-    clip: Clip, data: TrainingSet
-) -> None:
+def test_token_targets_hold_for_the_projected_embedding_too(clip: Clip, data: TrainingSet) -> None:
     targets = create({"name": "token_targets", "batch": 4})
-    # With the words of the counterpart there is no token to move, but the embedding has the whole way to go.
-    same = TrainingSet(**{**vars(data), "negated": data.asserted})
-    torch.testing.assert_close(targets(_situation(clip, same)), torch.tensor(1.0))
-    # Half of the rows are there already: half of the way is left, however far each had to go.
-    half = torch.arange(len(data.negated))[:, None] % 2 == 0
-    rest = torch.where(half, data.affirmative, data.asserted)
-    there = create({"name": "token_targets", "extrapolation": 0.0, "batch": 4})
-    mixed = TrainingSet(**{**vars(data), "negated": rest})
-    torch.testing.assert_close(there(_situation(clip, mixed)), torch.tensor(0.5))
+    same = TrainingSet(**{**vars(data), "negated": data.affirmative, "asserted": data.affirmative})
+    student = copy.deepcopy(clip.model)
+    now = Situation(student, clip.model, same, torch.arange(4))
+    assert targets(now) < 1e-10
+    with torch.no_grad():
+        student.text_projection.mul_(3)
+    # Three times too long: the length counts, and the error is relative to the target's own.
+    torch.testing.assert_close(
+        targets(Situation(student, clip.model, same, torch.arange(4))), torch.tensor(4.0)
+    )
 
 
 def test_the_host_is_asked_for_the_rest_pushed_away_from_the_thing(clip: Clip, data: TrainingSet) -> None:

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from negclip_core.training.objectives import Situation
+from negclip_core.training.objectives.preserve import relative_error
 
 __all__ = ["Objective", "after_prefix"]
-
-_LEAST = 0.1  # of the mean way, which a row's own is taken for at least
 
 
 def after_prefix(negated: Tensor, asserted: Tensor, affirmative: Tensor) -> Tensor:
@@ -27,21 +26,9 @@ def after_prefix(negated: Tensor, asserted: Tensor, affirmative: Tensor) -> Tens
     return (torch.arange(negated.shape[1], device=negated.device)[None] >= shared[:, None]).float()
 
 
-def _way_left(states: Tensor, target: Tensor, there: Tensor) -> Tensor:
-    """Squared distance to the target, in units of the target's from the text with the thing; mean over the rows.
-
-    Row by row, because things differ in how far they move a text: a colour moves it little, and must count as much.
-    A word that vanilla hardly knows moves it not at all, and must not count for more than all others.
-    """
-    rows = tuple(range(1, target.ndim))
-    left = (states.float() - target).square().mean(rows)
-    whole = (target - there.float()).square().mean(rows)
-    return (left / whole.clamp(min=max(_LEAST * float(whole.mean()), 1e-12))).mean()
-
-
 @dataclass(frozen=True)
 class Objective:
-    """How much of the way to the targets is left, over the first `batch` rows: vanilla is at about one."""
+    """Relative squared error to the targets, over the first `batch` rows."""
 
     weight: float = 1.0
     extrapolation: float = 1.0  # λ
@@ -50,16 +37,16 @@ class Objective:
     def __call__(self, now: Situation) -> Tensor:
         rows = now.rows[: self.batch]
         texts = ("negated", "asserted", "affirmative")
-        free = after_prefix(*(getattr(now.data, text)[rows, : now.length] for text in texts))[..., None]
+        free = after_prefix(*(getattr(now.data, text)[rows, : now.length] for text in texts))
         kept, having, itself = (
             now.states(text, self.batch, vanilla=True) for text in ("affirmative", "asserted", "negated")
         )
         states = now.states("negated", self.batch)
         loss = torch.zeros(())
-        for layer in ("last", "penultimate", "pooled"):
+        for layer in ("last", "penultimate"):
             without, there, own = (getattr(base, layer).float() for base in (kept, having, itself))
             target = without + self.extrapolation * (without - there)
-            if layer != "pooled":
-                target, there = (torch.where(free > 0, each, own) for each in (target, there))
-            loss = loss + _way_left(getattr(states, layer), target, there)
-        return self.weight * loss
+            target = torch.where(free[..., None] > 0, target, own)
+            loss = loss + relative_error(getattr(states, layer), target)
+        target = kept.pooled + self.extrapolation * (kept.pooled - having.pooled)
+        return self.weight * (loss + relative_error(states.pooled[:, None], target[:, None]))
