@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def hush(quiet: bool) -> None:
     from huggingface_hub.utils import disable_progress_bars
     from transformers.utils import logging as of_transformers
 
+    # `torch_dtype` is the one name that all supported releases of diffusers know.
+    warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
     for library in (of_diffusers, of_transformers):
         library.set_verbosity_error()
         library.disable_progress_bar()
