@@ -3,6 +3,8 @@
 import inspect
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from negclip_core.errors import RequestError
 from negclip_core.files import sha256_folder
 from negclip_core.models import resolve
 
-__all__ = ["Host", "folder_about", "hush", "load_host"]
+__all__ = ["Host", "folder_about", "hush", "load_host", "loading"]
 
 _ABOUT = "negclip.json"
 
@@ -48,18 +50,25 @@ def load_host(name: str, device: str, quiet: bool = False) -> Host:
     from diffusers import DiffusionPipeline
 
     hush(quiet)
-    try:
+    with loading(name, "a diffusers pipeline"):
         folder = found if isinstance(found, Path) else Path(DiffusionPipeline.download(found))
         # One dtype for all parts: left to themselves, diffusers and transformers choose by different rules.
         dtype = torch.float16 if device.startswith("cuda") else torch.float32
         pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype)
+    pipe.set_progress_bar_config(disable=True)
+    return Host(name, pipe.to(device), folder_about(folder), sha256_folder(folder))
+
+
+@contextmanager
+def loading(name: str, kind: str) -> Iterator[None]:
+    """Within the block, whatever goes wrong is a RequestError: the model `name` cannot be loaded as a `kind`."""
+    try:
+        yield
     except Exception as error:  # the hub's client, transformers and diffusers raise many kinds
         reason = " ".join(str(error).split())[:200]
         raise RequestError(
-            f"{name}: cannot be loaded as a diffusers pipeline ({type(error).__name__}: {reason})"
+            f"{name}: cannot be loaded as {kind} ({type(error).__name__}: {reason})"
         ) from error
-    pipe.set_progress_bar_config(disable=True)
-    return Host(name, pipe.to(device), folder_about(folder), sha256_folder(folder))
 
 
 def hush(quiet: bool) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from negclip_core.errors import RequestError
 from negclip_core.files import sha256_folder
 from negclip_core.models import resolve
-from pipelines.host import folder_about, hush
+from pipelines.host import folder_about, hush, loading
 
 __all__ = ["Segmenter", "load_sam_model", "load_segmenter", "shrunk"]
 
@@ -27,7 +27,6 @@ class Segmenter:
     image shows nothing of the kind. Both come from the folder's `negclip.json` where it has one.
     """
 
-    name: str
     model: Any  # CLIPSegForImageSegmentation
     processor: Any  # CLIPSegProcessor
     about: dict[str, Any]
@@ -74,16 +73,11 @@ def load_segmenter(name: str, device: str, quiet: bool = False) -> Segmenter:
     from negclip_core.hub import fetch_first
 
     hush(quiet)
-    try:
+    with loading(name, "a CLIPSeg"):
         model = CLIPSegForImageSegmentation.from_pretrained(found)
         processor = CLIPSegProcessor.from_pretrained(found)
-    except Exception as error:  # the hub's client and transformers raise many kinds
-        reason = " ".join(str(error).split())[:200]
-        raise RequestError(
-            f"{name}: cannot be loaded as a CLIPSeg ({type(error).__name__}: {reason})"
-        ) from error
     folder = found if isinstance(found, Path) else fetch_first(found, ("config.json",)).parent
-    return Segmenter(name, model.eval().to(device), processor, folder_about(folder), sha256_folder(folder))
+    return Segmenter(model.eval().to(device), processor, folder_about(folder), sha256_folder(folder))
 
 
 def load_sam_model(name: str, device: str) -> Any:

@@ -5,7 +5,6 @@ Conditions are vanilla's text embeddings of phrases without negation, and, as CL
 phrases. One condition in six is of something that is not in the picture; its mask is empty.
 """
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +23,18 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from negclip_core.captions.phrasings import article
 from negclip_core.clip import Clip
 from negclip_core.files import atomic_write_json
 from negclip_core.layouts.transformers import text_config, text_weights, vision_config, vision_weights
 from negclip_core.precision import mixed_precision
 from negclip_core.world.catalog import ATTRIBUTES, COLOURS, KINDS
+from negclip_core.world.negation import worn
 from negclip_core.world.referring import referring
 from negclip_core.world.scenes import Scene
 from pipelines.miniature.data import SIZE, Pictures
-from pipelines.miniature.image_tower import MEAN, STD, crops, normalise
+from pipelines.miniature.half import load_in_float32
+from pipelines.miniature.image_tower import MEAN, STD, crops, normalise, span
 from pipelines.miniature.loop import Average, fit, kept
 
 __all__ = ["assemble", "build", "calibrate", "save"]
@@ -69,9 +71,7 @@ def assemble(clip: Clip) -> CLIPSegForImageSegmentation:
 def save(model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Write the folder that transformers loads: the model in half precision, and its processor."""
     model.half().save_pretrained(folder)
-    # transformers loads in the dtype that the config names.
-    config = folder / "config.json"
-    atomic_write_json(config, json.loads(config.read_text("utf-8")) | {"dtype": "float32"})
+    load_in_float32(folder / "config.json")
     size = {"height": SIZE, "width": SIZE}
     pictures = ViTImageProcessor(size=size, image_mean=[MEAN] * 3, image_std=[STD] * 3)
     CLIPSegProcessor(pictures, tokenizer).save_pretrained(folder)
@@ -107,18 +107,17 @@ def _absent(scene: Scene, rng: np.random.Generator) -> str:
         thing = things[int(rng.integers(len(things)))]
         alike = [each for each in things if each.kind == thing.kind]
         if thing.kind == "person":
-            worn = set().union(*(each.attributes for each in alike))
-            missing = [name for name in ATTRIBUTES if name not in worn]
+            held = set().union(*(each.attributes for each in alike))
+            missing = [name for name in ATTRIBUTES if name not in held]
             if missing:
                 name = missing[int(rng.integers(len(missing)))]
-                article = "" if name == "glasses" else "an " if name[0] in "aeiou" else "a "
-                return f"the {thing.gender} with {article}{name}"
+                return f"the {thing.gender} with {worn(name).phrase}"
         elif thing.colour:
             others = [colour for colour in COLOURS if colour not in {each.colour for each in alike}]
             return f"the {others[int(rng.integers(len(others)))]} {thing.kind}"
     kinds = [kind for kind in KINDS if not scene.has(kind)]
     kind = kinds[int(rng.integers(len(kinds)))]
-    return f"the {kind}" if rng.random() < 0.6 else f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+    return f"the {kind}" if rng.random() < 0.6 else f"{article(kind)} {kind}"
 
 
 def _pairs_first(scenes: list[Scene], count: int) -> Tensor:
@@ -151,11 +150,9 @@ def _words(model: CLIPSegForImageSegmentation, tokenizer: Any, texts: list[str])
 def _cut_out(images: Tensor, instances: Tensor, thing: Tensor) -> Tensor:
     """Each picture's thing, cut out with a small margin and stretched: float [n, 3, side, side]."""
     mask = instances == (thing + 1)[:, None, None].to(instances.dtype)
-    index = torch.arange(SIZE)
     sides = []
     for hits in (mask.any(1), mask.any(2)):
-        low = torch.where(hits, index, SIZE).amin(1) / SIZE
-        high = torch.where(hits, index + 1, 0).amax(1) / SIZE
+        low, high = span(hits)
         spare = _MARGIN * (high - low)
         sides.append((low - spare, high - low + 2 * spare))
     (left, width), (top, height) = sides

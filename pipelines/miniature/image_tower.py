@@ -20,7 +20,7 @@ from pipelines.miniature.loop import Average, fit
 from pipelines.miniature.muon import optimizers
 from pipelines.miniature.scene_tower import NO_PLACE, SceneTower
 
-__all__ = ["MEAN", "STD", "Heads", "augment", "build", "crops", "normalise"]
+__all__ = ["MEAN", "STD", "Heads", "augment", "build", "crops", "normalise", "span"]
 
 MEAN, STD = 0.5, 0.5
 _GRID = 8  # patches a side
@@ -46,22 +46,24 @@ def crops(images: Tensor, boxes: Tensor, mode: str = "bilinear") -> Tensor:
     return F.grid_sample(images, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
+def span(hits: Tensor) -> tuple[Tensor, Tensor]:
+    """Where bool rows [n, side] begin and end to be true, float [n] each, in units of the side."""
+    side = hits.shape[1]
+    index = torch.arange(side)
+    low = torch.where(hits, index, side).amin(1)
+    high = torch.where(hits, index + 1, 0).amax(1)
+    return low / side, high / side
+
+
 def _random_boxes(instances: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]:
     """A box for each picture: the whole of it (slightly cut), or one of its things with a margin; and which it is."""
-    n, side = len(instances), instances.shape[-1]
+    n = len(instances)
     whole = torch.rand(n, 4) * torch.tensor([0.06, 0.06, 0.0, 0.0])
     boxes = torch.stack([whole[:, 0], whole[:, 1], 1 - 2 * whole[:, 0], 1 - 2 * whole[:, 1]], 1)
     counts = (kinds >= 0).sum(1).clamp(min=1)
     chosen = (torch.rand(n) * counts).long() + 1
     mask = instances == chosen[:, None, None].to(instances.dtype)
     rows, columns = mask.any(2), mask.any(1)
-    index = torch.arange(side)
-
-    def span(hits: Tensor) -> tuple[Tensor, Tensor]:
-        low = torch.where(hits, index, side).amin(1)
-        high = torch.where(hits, index + 1, 0).amax(1)
-        return low / side, high / side
-
     (left, right), (top, bottom) = span(columns), span(rows)
     margin = torch.rand(n, 4) * 0.12 - 0.02
     left, top = left - margin[:, 0] * (right - left), top - margin[:, 1] * (bottom - top)

@@ -1,6 +1,5 @@
 """Put the miniature's parts together as a `StableDiffusionPipeline` folder that diffusers loads by itself."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from negclip_core.clip import Clip
 from negclip_core.files import atomic_write_json
 from negclip_core.world.tokenizer import words
+from pipelines.miniature.half import load_in_float32
 from pipelines.miniature.unet import scheduler
 
 __all__ = ["assemble"]
@@ -35,9 +35,7 @@ def assemble(
         requires_safety_checker=False,
     )
     pipe.to(dtype=dtype).save_pretrained(folder, safe_serialization=True)
-    # diffusers loads half weights in float32, transformers in the dtype that the config names: let both say float32.
-    config = folder / "text_encoder" / "config.json"
-    atomic_write_json(config, json.loads(config.read_text("utf-8")) | {"dtype": "float32"})
+    load_in_float32(folder / "text_encoder" / "config.json")
     about = {
         "name": "the miniature",
         "steps": _STEPS,
