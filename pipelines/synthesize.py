@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,7 +44,8 @@ def run(
 
     if pipeline not in PIPELINES:
         raise RequestError(f"--pipeline {pipeline}: expected one of {', '.join(PIPELINES)}")
-    if pipeline in ("p2", "both") and len(vqa) != 2:
+    chosen = {"both": ("p1", "p2"), "all": ("p1", "rand-p1", "p2")}.get(pipeline, (pipeline,))
+    if "p2" in chosen and len(vqa) != 2:
         raise RequestError(
             "--vqa: P2 needs VQAv2's two files; give the option twice: questions, then annotations"
         )
@@ -51,13 +53,12 @@ def run(
     annotations = Annotations(_read(instances, ("images", "annotations", "categories")))
     images = {image["id"]: image for image in said["images"]}
     writer, result, rng = PhrasingWriter(annotations), Synthesis(), np.random.default_rng(seed)
-    if pipeline != "p2":
-        pairs = [(images[entry["image_id"]], entry["caption"]) for entry in said["annotations"]]
-        kind = RandomProposer if pipeline == "rand-p1" else LikelyProposer
-        proposer: Proposer = kind(annotations)
-        name = "rand-p1" if pipeline == "rand-p1" else "p1"
-        from_proposals(name, pairs, proposer, annotations, writer, rng, result)
-    if pipeline in ("p2", "both"):
+    pairs = [(images[entry["image_id"]], entry["caption"]) for entry in said["annotations"]]
+    proposers: dict[str, Callable[[Annotations], Proposer]] = {"p1": LikelyProposer, "rand-p1": RandomProposer}
+    for name in chosen:
+        if name in proposers:
+            from_proposals(name, pairs, proposers[name](annotations), annotations, writer, rng, result)
+    if "p2" in chosen:
         texts: dict[int, list[str]] = defaultdict(list)
         for entry in said["annotations"]:
             texts[entry["image_id"]].append(entry["caption"])
@@ -91,7 +92,7 @@ def register(app: typer.Typer) -> None:
         vqa: Annotated[
             list[Path] | None, typer.Option(help="For P2: VQAv2's questions; again for its annotations.")
         ] = None,
-        pipeline: Annotated[str, typer.Option(help="p1, rand-p1, p2 or both (P1 and P2).")] = "both",
+        pipeline: Annotated[str, typer.Option(help="p1, rand-p1, p2, both (P1 and P2) or all.")] = "both",
         out: Annotated[Path, typer.Option(help="The file to write.")] = Path("out/negated_captions.json"),
         seed: Annotated[int, typer.Option(help="Of what is proposed, and how it is said.")] = 0,
         as_json: AsJson = False,

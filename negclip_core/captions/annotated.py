@@ -1,7 +1,7 @@
 """COCO instances as proposer and verifier: what images of a place often hold, and what this one holds.
 
 Stands where an LLM and an MLLM stand for images without annotations. Categories may bring `plural`, annotations of
-people `gender` and `attributes`, and images `place`, as the drawn world's do.
+people `gender`, of whatever may wear something `attributes`, and images `place`, as the drawn world's do.
 """
 
 import re
@@ -13,13 +13,13 @@ import numpy as np
 
 from negclip_core.captions.synthesis import Claim
 
-__all__ = ["Annotations", "LikelyProposer", "RandomProposer"]
+__all__ = ["NOTHING_WORN", "Annotations", "LikelyProposer", "RandomProposer"]
 
 _LIKELY = 0.15
 _TWO = 0.2  # share of proposals that name two things
-_PEOPLE = re.compile(
-    r"\ba (man|woman|person)\b(?! (?:with|wearing|holding|on|in \w+ (?:with|wearing|holding)))"
-)
+# One of whom nothing worn is told yet.
+NOTHING_WORN = r"(?! (?:with|wearing|holding|on|in \w+ (?:with|wearing|holding))\b)"
+_PEOPLE = re.compile(rf"\ba (man|woman|person)\b{NOTHING_WORN}")
 _WORN = 0.5  # share of captions with such a person in which something worn is proposed
 
 
@@ -32,21 +32,23 @@ class Annotations:
         self.worn: dict[str, dict[str, str]] = dict(document.get("attributes", {}))
         self.places = {image["id"]: image.get("place", "") for image in document["images"]}
         self.kinds: dict[int, set[str]] = defaultdict(set)
-        self.people: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+        self.wearing: dict[int, dict[str, list[set[str]]]] = defaultdict(lambda: defaultdict(list))
         for entry in document["annotations"]:
-            self.kinds[entry["image_id"]].add(self.names[entry["category_id"]])
-            if entry.get("gender"):
-                self.people[entry["image_id"]].append(entry)
+            key, kind = entry["image_id"], self.names[entry["category_id"]]
+            self.kinds[key].add(kind)
+            if "attributes" in entry:
+                for noun in {kind, entry.get("gender") or kind}:
+                    self.wearing[key][noun].append(set(entry["attributes"]))
 
     def present(self, image: Mapping[str, Any], claim: Claim) -> bool | None:
-        """Whether the image holds the thing; of what is worn, whether its only man, woman or person wears it."""
+        """Whether the image holds the thing; of what is worn, whether the only man, person or dog there wears it."""
         key = image["id"]
         if key not in self.places:
             return None
         if claim.how == "there":
             return claim.thing in self.kinds[key]
-        wearers = [each for each in self.people[key] if claim.of in (each["gender"], "person")]
-        return claim.thing in wearers[0]["attributes"] if claim.how == "worn" and len(wearers) == 1 else None
+        wearers = self.wearing[key][claim.of]
+        return claim.thing in wearers[0] if claim.how == "worn" and len(wearers) == 1 else None
 
     def mentioned(self, caption: str) -> set[str]:
         """The categories that a caption names."""
@@ -73,7 +75,7 @@ class LikelyProposer:
         worn: dict[str, set[str]] = defaultdict(set)
         for key, place in annotations.places.items():
             held[place].update(annotations.kinds[key])
-            worn[place].update(*(person["attributes"] for person in annotations.people[key]))
+            worn[place].update(*annotations.wearing[key]["person"])
         self.likely = {
             place: sorted(kind for kind, n in held[place].items() if n >= _LIKELY * count)
             for place, count in images.items()
@@ -92,13 +94,22 @@ class LikelyProposer:
 
 
 class RandomProposer:
-    """Rand-P1's: any category that the caption does not mention."""
+    """Rand-P1's: any category that the caption does not mention, or anything worn, of whatever it mentions alone.
+
+    Pictures without a dog in a hat are many, and what "without" does to a hat is learned from them as well.
+    """
 
     def __init__(self, annotations: Annotations) -> None:
         self.annotations = annotations
+        nouns = "|".join(("man", "woman", *map(re.escape, annotations.plurals)))
+        self._wearer = re.compile(rf"\ba (?:\w+ )?({nouns})\b{NOTHING_WORN}")
 
     def propose(self, image: Mapping[str, Any], caption: str, rng: np.random.Generator) -> tuple[Claim, ...]:
         """See `Proposer`."""
+        wearers = self._wearer.findall(caption)
+        if wearers and self.annotations.worn and rng.random() < _WORN:
+            noun = wearers[int(rng.integers(len(wearers)))]
+            return tuple(Claim(name, noun, "worn") for name in _some(rng, sorted(self.annotations.worn)))
         named = self.annotations.mentioned(caption)
         return tuple(
             Claim(kind) for kind in _some(rng, [k for k in self.annotations.plurals if k not in named])

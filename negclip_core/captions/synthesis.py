@@ -29,7 +29,7 @@ __all__ = [
     "from_questions",
 ]
 
-PIPELINES = ("p1", "rand-p1", "p2", "both")
+PIPELINES = ("p1", "rand-p1", "p2", "both", "all")  # "both": P1 and P2; "all": Rand-P1 as well
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ class Synthesis:
         if text is None:
             return self.reject("cannot be said in this caption")
         entry = {"image_id": image["id"], "caption": caption, "absent": [claim.thing for claim in claims],
-                 "affirmative": text.affirmative, "asserted": text.asserted, "pipeline": pipeline}  # fmt: skip
+                 "of": claims[0].of, "affirmative": text.affirmative, "asserted": text.asserted,
+                 "pipeline": pipeline}  # fmt: skip
         if truth[0]:
             self.present.append(entry | {"negated": text.text})
         else:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from negclip_core.captions.annotated import Annotations
+from negclip_core.captions.annotated import NOTHING_WORN, Annotations
 from negclip_core.captions.phrasings import (
     LAST_NOUN,
     Absence,
@@ -27,8 +27,9 @@ _EXISTENCE = (
     0.5  # share of answers about presence that become a sentence of their own ("There are no cars here.")
 )
 _TRIES = 6
-# One of whom nothing worn is told yet.
-_PERSON = r"\ba {noun}( in \w+)?\b(?! (?:with|wearing|holding|in \w+ (?:with|wearing|holding))\b)"
+# "a man in red", but not "a man in the" park.
+_WEARER = r"\ba (?:\w+ )?{noun}(?: in (?!the\b|this\b|it\b|sight\b)\w+)?\b{nothing_worn}"
+_PEOPLE = ("man", "woman", "person")
 
 
 class PhrasingWriter:
@@ -85,21 +86,20 @@ class PhrasingWriter:
         return None
 
     def _worn(self, caption: str, claims: tuple[Claim, ...], rng: np.random.Generator) -> Negated | None:
-        found = re.search(_PERSON.format(noun=claims[0].of), caption)
+        found = re.search(_WEARER.format(noun=claims[0].of, nothing_worn=NOTHING_WORN), caption)
         if found is None or not all(claim.thing in self.annotations.worn for claim in claims):
             return None
         worn = [Worn(c.thing, **self.annotations.worn[c.thing]) for c in claims]
         text = lacking(found[0], worn, rng, split=self.split)
         before, after = caption[: found.start()], caption[found.end() :]
-        said, rest, there = (
-            f"{before}{part}{after}" for part in (text.text, text.affirmative, text.asserted)
-        )
+        lacks = text.text if claims[0].of in _PEOPLE else text.text.replace(" who ", " that ")
+        said, rest, there = (f"{before}{part}{after}" for part in (lacks, text.affirmative, text.asserted))
         return Negated(said, rest, there, text.template)
 
     def _looks(self, claim: Claim, rng: np.random.Generator) -> Negated:
         """A phrase for a thing that is not of a colour, or on which nobody is."""
         family = "occupied" if claim.how == "occupied" else "colour"
-        if claim.of in ("man", "woman", "person") and family == "colour":
+        if claim.of in _PEOPLE and family == "colour":
             family = "clothes"
         choices = templates(family, self.split)
         template = choices[int(rng.random() * len(choices))]

@@ -171,7 +171,7 @@ def negated_captions(folder: Path, count: int, quiet: bool) -> Path:
             name: Path(path) for name, path in export.run(folder, count, 0, "train", quiet)["files"].items()
         }
         vqa = [files["vqa_questions"], files["vqa_annotations"]]
-        synthesize.run(files["captions"], files["instances"], vqa, "both", out, seed=0)
+        synthesize.run(files["captions"], files["instances"], vqa, "all", out, seed=0)
     return out
 
 

@@ -9,7 +9,7 @@ from negclip_core.world.exports.pictures import Drawn, stream
 from negclip_core.world.language import preposition
 from negclip_core.world.negation import likely, worn
 from negclip_core.world.referring import SEATS, occupied
-from negclip_core.world.scenes import Scene
+from negclip_core.world.scenes import Scene, Thing
 
 __all__ = ["questions", "vqa"]
 
@@ -32,7 +32,7 @@ def questions(scene: Scene, rng: np.random.Generator, split: Split) -> list[Ques
 
     None asks for a combination that another split owns.
     """
-    asked = _existence(scene, rng, split)[:3] + _worn(scene, rng, split) + _looks(scene, rng, split)[:2]
+    asked = _existence(scene, rng, split)[:3] + _worn(scene, rng, split) + _looks(scene, rng, split)[:3]
     rng.shuffle(asked)
     return asked[:8]
 
@@ -87,17 +87,23 @@ def _looks(scene: Scene, rng: np.random.Generator, split: Split) -> list[Questio
     for index, thing in enumerate(scene.things):
         if thing.kind == "person" or sum(other.kind == thing.kind for other in scene.things) > 1:
             continue
-        if thing.colour:
-            others = [
-                c for c in catalog()["kinds"][thing.kind]["colours"] if c in COLOURS and c != thing.colour
-            ]
-            colour = thing.colour if rng.random() < 0.5 else others[int(rng.integers(len(others)))]
-            if _free(split, "kind_colour", thing.kind, colour):
-                out.append((f"is the {thing.kind} {colour}?", colour == thing.colour))
+        colour = _colour(thing, rng)
+        if _free(split, "kind_colour", thing.kind, colour):
+            out.append((f"is the {thing.kind} {colour}?", colour == thing.colour))
         people = _free(split, "place_kind", scene.place, "person")
         if thing.kind in SEATS and people and _free(split, "kind_occupied", thing.kind):
             out.append((_one_of(rng, _SEATED).format(kind=thing.kind), occupied(scene, index)))
     return out
+
+
+def _colour(thing: Thing, rng: np.random.Generator) -> str:
+    """A colour to ask of a thing: its own, another that such things have, or any at all."""
+    if thing.colour and rng.random() < 0.4:
+        return thing.colour
+    usual = [c for c in catalog()["kinds"][thing.kind]["colours"] if c in COLOURS and c != thing.colour]
+    if usual and rng.random() < 0.6:
+        return _one_of(rng, tuple(usual))
+    return _one_of(rng, tuple(c for c in COLOURS if c != thing.colour))
 
 
 def vqa(pictures: list[Drawn], split: Split, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
