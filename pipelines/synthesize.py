@@ -54,7 +54,10 @@ def run(
     images = {image["id"]: image for image in said["images"]}
     writer, result, rng = PhrasingWriter(annotations), Synthesis(), np.random.default_rng(seed)
     pairs = [(images[entry["image_id"]], entry["caption"]) for entry in said["annotations"]]
-    proposers: dict[str, Callable[[Annotations], Proposer]] = {"p1": LikelyProposer, "rand-p1": RandomProposer}
+    proposers: dict[str, Callable[[Annotations], Proposer]] = {
+        "p1": LikelyProposer,
+        "rand-p1": RandomProposer,
+    }
     for name in chosen:
         if name in proposers:
             from_proposals(name, pairs, proposers[name](annotations), annotations, writer, rng, result)

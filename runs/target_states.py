@@ -4,8 +4,8 @@
 
 Prints, for validation prompts that deny one or two things, the share of denied things that are drawn and of asked ones
 that are kept, with 95 % Wilson intervals: for the prompt as vanilla reads it, its affirmative rest, a negative prompt
-at the same guidance, and h(rest) + λ (h(rest) - h(rest with the thing)) for several λ, from the position on where a
-causal tower can know of the negation. It is how λ is chosen, and the ceiling that training is held against.
+at the same guidance, and the targets for several λ, in the nearest states that the tower's last norm can put out. It
+is how λ is chosen, and the ceiling that training is held against.
 """
 
 import sys
@@ -18,7 +18,7 @@ from eval.judges import load_judge
 from eval.statistics import share
 from negclip_core.language import parse
 from negclip_core.models import resolve
-from negclip_core.training.objectives.token_targets import after_prefix
+from negclip_core.training.objectives.token_targets import after_prefix, attainable, targets
 from negclip_core.world.negation import NegatedPrompt, negated_prompt
 
 _FAMILIES = ("before", "after", "two")
@@ -37,6 +37,12 @@ def _prompts(count: int) -> list[NegatedPrompt]:
     return found
 
 
+def _last_norm(pipe: StableDiffusionPipeline) -> torch.nn.LayerNorm:
+    """The text encoder's final layer norm."""
+    return [m for m in pipe.text_encoder.modules() if isinstance(m, torch.nn.LayerNorm)][-1]
+
+
+@torch.no_grad()
 def _candidates(pipe: StableDiffusionPipeline, prompts: list[NegatedPrompt]) -> dict[str, list[torch.Tensor]]:
     """Name -> states float [n, 77, width] with and without the condition, as guidance takes them."""
 
@@ -46,14 +52,14 @@ def _candidates(pipe: StableDiffusionPipeline, prompts: list[NegatedPrompt]) -> 
         ).input_ids
         return found
 
-    @torch.no_grad()
     def states(texts: list[str]) -> torch.Tensor:
         found: torch.Tensor = pipe.text_encoder(ids(texts)).last_hidden_state
         return found
 
     texts = [[getattr(p, name) for p in prompts] for name in ("prompt", "asserted", "affirmative")]
+    tokens = tuple(ids(each) for each in texts)
     own, there, rest = (states(each) for each in texts)
-    free = after_prefix(*(ids(each) for each in texts))[..., None] > 0
+    free = after_prefix(*tokens)[..., None] > 0
     nothing = states([""]).expand_as(rest)
     denied = states([parse(p.prompt).negative_prompt for p in prompts])
     found = {
@@ -62,7 +68,8 @@ def _candidates(pipe: StableDiffusionPipeline, prompts: list[NegatedPrompt]) -> 
         "negative prompt": [rest, denied],
     }
     for scale in _EXTRAPOLATIONS:
-        found[f"λ = {scale:g}"] = [torch.where(free, rest + scale * (rest - there), own), nothing]
+        beyond = attainable(_last_norm(pipe), targets(tokens, (own, there, rest), scale))
+        found[f"λ = {scale:g}"] = [torch.where(free, beyond, own), nothing]
     return found
 
 

@@ -13,8 +13,8 @@ from negclip_core.clip import Clip, load_clip
 from negclip_core.errors import RequestError
 from negclip_core.training.data import TrainingSet, read_captions, split_rows, tokenise
 from negclip_core.training.loop import train
-from negclip_core.training.objectives import Situation, create
-from negclip_core.training.objectives.token_targets import after_prefix
+from negclip_core.training.objectives import Situation, create, infonce
+from negclip_core.training.objectives.token_targets import Pairing, after_prefix, attainable, targets
 from negclip_core.training.recipe import Recipe, load_recipe, recipe_names
 from negclip_core.training.text import cut, text_states
 from pipelines.train import run
@@ -111,39 +111,84 @@ def test_targets_leave_the_words_before_the_negation_alone(clip: Clip) -> None:
     assert free[0, :4].sum() == 0 and free[0, 4:].min() == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "other", "index", "unknown"),
+    [
+        # start a street with no cars end | start a street end
+        ("a street with no cars", "a street", [0, 1, 2, 3, 3, 3, 6], [3, 4, 5]),
+        # start no cars , a street end | start a street end
+        ("no cars, a street", "a street", [0, 3, 3, 3, 1, 2, 6], [1, 2, 3]),
+        # start a man without a hat in the park end | start a man in the park end
+        ("a man without a hat in the park", "a man in the park", [0, 1, 2, 6, 6, 6, 3, 4, 5, 9], [3, 4, 5]),
+    ],
+)
+def test_words_are_held_against_the_same_words(
+    clip: Clip, text: str, other: str, index: list[int], unknown: list[int]
+) -> None:
+    pairing = Pairing.of(*(tokenise(clip.tokenizer, [each]) for each in (text, other)))
+    assert pairing.index[0, : len(index)].tolist() == index
+    assert torch.nonzero(~pairing.known[0]).flatten().tolist() == unknown
+    # What comes after both ends stays where it is.
+    assert pairing.index[0, 20:].tolist() == list(range(20, 77))
+
+
+def test_targets_lie_where_the_last_norm_can_reach(clip: Clip) -> None:
+    norm = clip.model.ln_final
+    with torch.no_grad():
+        out = norm(torch.randn(5, norm.weight.shape[0]))
+        # What the norm puts out is left as it is, what it cannot put out is not.
+        torch.testing.assert_close(attainable(norm, out), out, rtol=1e-3, atol=1e-4)
+        pushed = attainable(norm, 4 * out)
+        assert not torch.allclose(pushed, 4 * out, rtol=0.1)
+        torch.testing.assert_close(attainable(norm, pushed), pushed, rtol=1e-3, atol=1e-4)
+
+
+def test_targets_move_the_kept_words_away_from_the_thing(clip: Clip) -> None:
+    texts = ("a street without cars and a tree", "a street with cars and a tree", "a street and a tree")
+    ids = tuple(tokenise(clip.tokenizer, [text]).long() for text in texts)
+    with torch.no_grad():
+        states = tuple(text_states(clip.model, each).last for each in ids)
+    own, there, rest = (each[0] for each in states)
+    found = targets(ids, states, 2.0)[0]
+    # start a street | without cars | and a tree end
+    torch.testing.assert_close(found[:3], own[:3])
+    torch.testing.assert_close(found[5:8], rest[3:6] + 2 * (rest[3:6] - there[5:8]))
+    torch.testing.assert_close(found[3], rest[6] + 2 * (rest[6] - there[8]))
+    torch.testing.assert_close(found[20:], rest[20:] + 2 * (rest[20:] - there[20:]))
+
+
 def test_a_step_compares_all_positions_or_the_texts_own(clip: Clip, data: TrainingSet) -> None:
     torch.manual_seed(0)
-    steps = [_situation(clip, data) for _ in range(12)]
-    short, whole = min(steps, key=lambda now: now.length), max(steps, key=lambda now: now.length)
-    ends = max(
-        int(text.argmax(1).max()) for text in (data.caption, data.negated, data.affirmative, data.asserted)
-    )
-    assert (short.length, whole.length) == (ends + 1, 77)
+    steps = [_situation(clip, data) for _ in range(40)]
+    lengths = [now.length(4) for now in steps]
+    texts = (data.caption, data.negated, data.affirmative, data.asserted)
+    ends = max(int(text[:4].argmax(1).max()) for text in texts)
+    assert set(lengths) == {ends + 2, 77} and lengths.count(77) < 20
+    short, whole = steps[lengths.index(ends + 2)], steps[lengths.index(77)]
     few, all_of_them = (now.states("negated", 4).last for now in (short, whole))
-    torch.testing.assert_close(few, all_of_them[:, : short.length], rtol=1e-4, atol=1e-5)
-    assert {Situation(clip.model, clip.model, data, short.rows, host=object()).length for _ in range(12)} == {
-        77
-    }
+    torch.testing.assert_close(few, all_of_them[:, : ends + 2], rtol=1e-4, atol=1e-5)
+    with_host = Situation(clip.model, clip.model, data, short.rows, host=object())
+    assert with_host.length(4) == 77
 
 
 def test_token_targets_at_zero_extrapolation_are_the_rest_itself(clip: Clip, data: TrainingSet) -> None:
-    targets = create({"name": "token_targets", "extrapolation": 0.0, "batch": 4})
+    objective = create({"name": "token_targets", "extrapolation": 0.0, "batch": 4})
     same = TrainingSet(**{**vars(data), "negated": data.affirmative})
-    assert targets(_situation(clip, same)) < 1e-10
-    assert targets(_situation(clip, data)) > 1e-6
+    assert objective(_situation(clip, same)) < 1e-10
+    assert objective(_situation(clip, data)) > 1e-6
 
 
 def test_token_targets_hold_for_the_projected_embedding_too(clip: Clip, data: TrainingSet) -> None:
-    targets = create({"name": "token_targets", "batch": 4})
+    objective = create({"name": "token_targets", "batch": 4})
     same = TrainingSet(**{**vars(data), "negated": data.affirmative, "asserted": data.affirmative})
     student = copy.deepcopy(clip.model)
     now = Situation(student, clip.model, same, torch.arange(4))
-    assert targets(now) < 1e-10
+    assert objective(now) < 1e-10
     with torch.no_grad():
         student.text_projection.mul_(3)
     # Three times too long: the length counts, and the error is relative to the target's own.
     torch.testing.assert_close(
-        targets(Situation(student, clip.model, same, torch.arange(4))), torch.tensor(4.0)
+        objective(Situation(student, clip.model, same, torch.arange(4))), torch.tensor(4.0)
     )
 
 
@@ -178,7 +223,8 @@ def test_unknown_objectives_and_settings_are_named() -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_can_be_made(name: str) -> None:
-    assert [create(settings) for settings in load_recipe(name).objectives]
+    recipe = load_recipe(name)
+    assert [create({k: v for k, v in entry.items() if k != "every"}) for entry in recipe.objectives]
 
 
 def test_the_papers_recipe_is_the_papers() -> None:
@@ -235,6 +281,24 @@ def test_only_the_text_side_moves_and_its_final_norm_does_not(
     moved = {name for name, tensor in outcome.weights.items() if not torch.equal(tensor, before[name])}
     assert {"token_embedding.weight", "text_projection", "logit_scale"} <= moved
     assert not [name for name in moved if name.startswith(("visual.", "ln_final."))]
+
+
+def test_an_objective_may_be_due_at_every_nth_step_only(
+    clip: Clip, data: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def count(self: infonce.Objective, now: Situation) -> torch.Tensor:
+        seen.append(now)
+        return now.student.logit_scale * 0
+
+    monkeypatch.setattr(infonce.Objective, "__call__", count)
+    objectives = ({"name": "infonce", "every": 3}, {"name": "preserve", "batch": 4})
+    rows = torch.arange(len(data.image))
+    recipe = _recipe(objectives=objectives, epochs=1)
+    train(clip.model, data, (rows[:-4], rows[-4:]), recipe, checkpoint=tmp_path / "c", quiet=True)
+    steps = len(rows[:-4]) // recipe.batch_size
+    assert len(seen) == len(range(0, steps, 3)) + 1  # and once in validation
 
 
 def test_a_run_killed_and_resumed_equals_one_that_was_not(

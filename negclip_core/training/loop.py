@@ -47,6 +47,10 @@ def trained_parameters(model: CLIP) -> dict[str, Tensor]:
     }
 
 
+def _without_every(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key != "every"}
+
+
 class _Run:
     """One run's state: what a checkpoint holds."""
 
@@ -57,17 +61,21 @@ class _Run:
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
         self.recipe, self.data, self.host = recipe, data, host
-        self.objectives = [create(settings) for settings in recipe.objectives]
+        self.objectives = [
+            (entry.get("every", 1), create(_without_every(entry))) for entry in recipe.objectives
+        ]
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=recipe.learning_rate)
         self.step, self.seconds = 0, 0.0
         self.per_epoch, self.total = per_epoch, per_epoch * recipe.epochs
         self.losses: list[float] = []
         self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
-    def loss(self, rows: Tensor) -> Tensor:
+    def loss(self, rows: Tensor, step: int = 0) -> Tensor:
+        """The sum of the objectives that are due at a step; all of them are at step 0."""
         now = Situation(self.student, self.teacher, self.data, rows, self.host)
         with mixed_precision(self.recipe.bf16):
-            return torch.stack([objective(now) for objective in self.objectives]).sum()
+            due = [objective(now) for every, objective in self.objectives if step % every == 0]
+        return torch.stack(due).sum()
 
     def rate(self) -> float:
         """The share of the learning rate at this step."""
@@ -81,7 +89,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * self.rate()
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(rows)
+        loss = self.loss(rows, self.step)
         if not torch.isfinite(loss):
             raise UnfinishedWork(f"the loss became {float(loss)} at step {self.step}; lower --learning-rate")
         loss.backward()

@@ -16,7 +16,7 @@ class Recipe:
     """Settings of one training run."""
 
     about: str
-    objectives: tuple[dict[str, Any], ...]
+    objectives: tuple[dict[str, Any], ...]  # settings by name; "every": n computes one at each n-th step only
     learning_rate: float
     batch_size: int  # captions a step
     epochs: int

@@ -22,6 +22,8 @@ from negclip_core.training.text import TextStates, cut, text_states
 
 __all__ = ["Situation", "create", "names"]
 
+_WHOLE = 0.1  # share of the steps at which all positions that a host reads are compared
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -43,26 +45,28 @@ class Situation:
         return self._embedded[text]
 
     @cached_property
-    def length(self) -> int:
-        """How many positions are compared at this step: all that a host reads, or half of the time the texts' own.
+    def _whole(self) -> bool:
+        return self.host is not None or bool(torch.rand(()) < _WHOLE)
+
+    def length(self, count: int) -> int:
+        """How many positions of the first `count` rows are compared at this step: the texts' own, now and then all.
 
         Attention is causal, so a text's states are the same either way; what comes after its end is many positions
-        that are all alike, and two in three of what a step costs.
+        that are all alike, and three in four of what a step would cost.
         """
-        context = self.data.empty.shape[1]
-        if self.host is not None or torch.rand(()) < 0.5:
-            return context
+        if self._whole:
+            return self.data.empty.shape[1]
         texts = ("caption", "negated", "affirmative", "asserted")
-        return 1 + max(int(getattr(self.data, text)[self.rows].argmax(1).max()) for text in texts)
+        return 2 + max(int(getattr(self.data, text)[self.rows[:count]].argmax(1).max()) for text in texts)
 
     def states(self, text: str, count: int, *, vanilla: bool = False) -> TextStates:
-        """The student's (or vanilla's) states of a text of the first `count` rows, at the first `length` positions.
+        """The student's (or vanilla's) states of a text of the first `count` rows, at the first `length(count)` positions.
 
         Computed once a step, however many objectives ask. `text` is a field of `TrainingSet`.
         """
         key = (vanilla, text, count)
         if key not in self._known:
-            ids = getattr(self.data, text)[self.rows[:count], : self.length].long()
+            ids = getattr(self.data, text)[self.rows[:count], : self.length(count)].long()
             with torch.set_grad_enabled(torch.is_grad_enabled() and not vanilla):
                 self._known[key] = text_states(self.teacher if vanilla else self.student, ids)
         return self._known[key]
