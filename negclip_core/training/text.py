@@ -27,11 +27,19 @@ def cut(ids: Tensor) -> Tensor:
     return ids[:, : int(ids.argmax(1).max()) + 1]
 
 
-def text_states(model: CLIP, ids: Tensor) -> TextStates:
-    """Run the text tower over token ids int [n, length <= context]; no attention mask but the causal one."""
+def text_states(model: CLIP, ids: Tensor, strangers: tuple[Tensor, Tensor] | None = None) -> TextStates:
+    """Run the text tower over token ids int [n, length <= context]; no attention mask but the causal one.
+
+    Args:
+        strangers: bool [n, length], where words stand that are in no vocabulary, and their embeddings float
+            [n, length, width].
+    """
     length = ids.shape[1]
     mask = model.attn_mask[:length, :length]
-    x = model.token_embedding(ids) + model.positional_embedding[:length]
+    x = model.token_embedding(ids)
+    if strangers is not None:
+        x = torch.where(strangers[0][..., None], strangers[1], x)
+    x = x + model.positional_embedding[:length]
     blocks = model.transformer.resblocks
     for block in blocks[:-1]:
         x = block(x, attn_mask=mask)

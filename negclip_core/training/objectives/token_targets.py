@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from negclip_core.training.objectives import Situation
 from negclip_core.training.objectives.preserve import relative_error
+from negclip_core.training.text import text_states
 
 __all__ = ["Objective", "Pairing", "after_prefix", "attainable", "targets"]
 
@@ -91,6 +92,22 @@ def targets(ids: Sequence[Tensor], states: Sequence[Tensor], extrapolation: floa
     return torch.where(after_prefix(*ids)[..., None] > 0, rest + extrapolation * way, own)
 
 
+def strangers(ids: Sequence[Tensor], embeddings: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Put words that do not exist in place of a share of the words that all texts begin with.
+
+    A word that does not exist is two random tokens in one. Who lacks a hat must not matter to what "without a hat"
+    does; words that a tower never met otherwise cannot be learned by heart together with the hat.
+
+    Returns:
+        Where they stand, bool [n, length], and their embeddings float [n, length, width].
+    """
+    common = torch.stack([text == ids[0] for text in ids]).all(0).long().cumprod(1).bool()
+    common[:, 0] = False  # the start token
+    chosen = common & (torch.rand(common.shape) < share)
+    first, second = torch.randint(len(embeddings), (2, *common.shape))
+    return chosen, (embeddings[first] + embeddings[second]) / 2**0.5
+
+
 @dataclass(frozen=True)
 class Objective:
     """Relative squared error to the targets, over the first `batch` rows."""
@@ -98,17 +115,22 @@ class Objective:
     weight: float = 1.0
     extrapolation: float = 1.0  # λ
     batch: int = 48
+    strange: float = (
+        0.0  # share of the words before a negation that are exchanged for strangers, in half of the rows
+    )
 
     def __call__(self, now: Situation) -> Tensor:
         texts = ("negated", "asserted", "affirmative")
-        length = now.length(self.batch)
-        rows = now.rows[: self.batch]
-        ids = tuple(getattr(now.data, text)[rows, :length].long() for text in texts)
-        vanilla = [now.states(text, self.batch, vanilla=True) for text in texts]
-        states, norm = now.states("negated", self.batch), now.teacher.ln_final
+        length, rows = now.length(self.batch), now.rows[: self.batch]
+        ids = [getattr(now.data, text)[rows, :length].long() for text in texts]
+        new = strangers(ids, now.teacher.token_embedding.weight, self.strange)
+        new[0][::2] = False
+        with torch.no_grad():
+            vanilla = [text_states(now.teacher, each, new) for each in ids]
+        states, norm = text_states(now.student, ids[0], new), now.teacher.ln_final
         with torch.no_grad():
             last, penultimate = (
-                targets(ids, tuple(getattr(each, layer).float() for each in vanilla), self.extrapolation)
+                targets(ids, [getattr(each, layer).float() for each in vanilla], self.extrapolation)
                 for layer in ("last", "penultimate")
             )
             last = torch.where(after_prefix(*ids)[..., None] > 0, attainable(norm, last), last)

@@ -1,0 +1,31 @@
+"""How often the miniature's judge and a person agree on generated pictures. Prints precision, recall, false alarms.
+
+    python runs/judge_against_people.py docs/results/labelled/labels.json
+
+The labels were given by looking at enlarged pictures, without knowing the prompt or the judge's verdict; what could not
+be told was left open, and is not counted.
+"""
+
+import sys
+from pathlib import Path
+
+from eval.judges import load_judge
+from eval.statistics import share
+from pipelines.miniature.judge import against_people
+
+
+def main(labels: Path) -> None:
+    """Print a line for all labels together, and one for each label."""
+    found = against_people(labels, load_judge("miniature/judge"))
+    for name, row in {"all": found["all"], **found["labels"]}.items():
+        hits = round(row["recall"] * row["present"])
+        recall = share(hits, row["present"])
+        print(
+            f"{name:12s} precision {row['precision']:.3f}  recall {recall.value:.3f} "
+            f"[{recall.low:.3f}, {recall.high:.3f}]  false alarms {row['false_alarms']:.3f}  "
+            f"present {row['present']}  n {row['n']}"
+        )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
