@@ -1,14 +1,15 @@
 """What would a perfectly trained text tower draw? The targets of token_targets, fed straight into the host.
 
-    python runs/target_states.py MODEL [PROMPTS]
+    python runs/target_states.py MODEL CLIP CAPTIONS [PROMPTS]
 
 Prints, for validation prompts that deny one or two things, the share of denied things that are drawn and of asked ones
 that are kept, with 95 % Wilson intervals: for the prompt as vanilla reads it, its affirmative rest, a negative prompt
-at the same guidance, and the targets for several λ, in the nearest states that the tower's last norm can put out. It
-is how λ is chosen, and the ceiling that training is held against.
+at the same guidance, and the targets for several λ, with ways from the negated captions that training reads. It is how
+λ is chosen, and the ceiling that training is held against.
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,13 +17,21 @@ from diffusers import StableDiffusionPipeline
 
 from eval.judges import load_judge
 from eval.statistics import share
+from negclip_core.clip import Clip, load_clip
 from negclip_core.language import parse
 from negclip_core.models import resolve
-from negclip_core.training.objectives.token_targets import after_prefix, attainable, targets
+from negclip_core.training.data import TrainingSet, read_captions, tokenise
+from negclip_core.training.objectives.token_targets import (
+    after_prefix,
+    attainable,
+    beyond_rest,
+    ways,
+)
+from negclip_core.training.text import text_states
 from negclip_core.world.negation import NegatedPrompt, negated_prompt
 
 _FAMILIES = ("before", "after", "two")
-_EXTRAPOLATIONS = (1.0, 1.5, 2.0, 3.0)
+_EXTRAPOLATIONS = (0.5, 1.0, 2.0, 4.0)
 _BATCH, _STEPS, _GUIDANCE_SCALE = 16, 10, 3.0
 
 
@@ -37,38 +46,39 @@ def _prompts(count: int) -> list[NegatedPrompt]:
     return found
 
 
-def _last_norm(pipe: StableDiffusionPipeline) -> torch.nn.LayerNorm:
-    """The text encoder's final layer norm."""
-    return [m for m in pipe.text_encoder.modules() if isinstance(m, torch.nn.LayerNorm)][-1]
+def _ways(clip: Clip, captions: Path, prompts: list[NegatedPrompt]) -> torch.Tensor:
+    """The way from what each prompt denies to its absence, float [n, width]."""
+    records = read_captions(captions)
+    no_images = {record.file_name: torch.zeros(1) for record in records}
+    data = TrainingSet.make(records, no_images, clip.tokenizer)
+    way = dict(zip(data.things, ways(clip.model, data).last, strict=True))
+    return torch.stack([torch.stack([way[kind] for kind in p.negated]).sum(0) for p in prompts])
 
 
 @torch.no_grad()
-def _candidates(pipe: StableDiffusionPipeline, prompts: list[NegatedPrompt]) -> dict[str, list[torch.Tensor]]:
+def _candidates(clip: Clip, captions: Path, prompts: list[NegatedPrompt]) -> dict[str, list[torch.Tensor]]:
     """Name -> states float [n, 77, width] with and without the condition, as guidance takes them."""
 
     def ids(texts: list[str]) -> torch.Tensor:
-        found: torch.Tensor = pipe.tokenizer(
-            texts, padding="max_length", max_length=77, return_tensors="pt"
-        ).input_ids
-        return found
+        return tokenise(clip.tokenizer, texts).long()
 
     def states(texts: list[str]) -> torch.Tensor:
-        found: torch.Tensor = pipe.text_encoder(ids(texts)).last_hidden_state
-        return found
+        return text_states(clip.model, ids(texts)).last
 
-    texts = [[getattr(p, name) for p in prompts] for name in ("prompt", "asserted", "affirmative")]
-    tokens = tuple(ids(each) for each in texts)
-    own, there, rest = (states(each) for each in texts)
-    free = after_prefix(*tokens)[..., None] > 0
+    negated, asserted, affirmative = (
+        ids([getattr(p, name) for p in prompts]) for name in ("prompt", "asserted", "affirmative")
+    )
+    own, rest = (text_states(clip.model, each).last for each in (negated, affirmative))
+    free = after_prefix(negated, asserted, affirmative)[..., None]
     nothing = states([""]).expand_as(rest)
-    denied = states([parse(p.prompt).negative_prompt for p in prompts])
     found = {
         "vanilla": [own, nothing],
         "affirmative rest": [rest, nothing],
-        "negative prompt": [rest, denied],
+        "negative prompt": [rest, states([parse(p.prompt).negative_prompt for p in prompts])],
     }
+    way = _ways(clip, captions, prompts)
     for scale in _EXTRAPOLATIONS:
-        beyond = attainable(_last_norm(pipe), targets(tokens, (own, there, rest), scale))
+        beyond = attainable(clip.model.ln_final, beyond_rest(negated, affirmative, rest, scale * way))
         found[f"λ = {scale:g}"] = [torch.where(free, beyond, own), nothing]
     return found
 
@@ -81,12 +91,12 @@ def _column(shown: dict[str, np.ndarray], prompts: list[NegatedPrompt], field: s
     return f"{field} {found.value:.3f} [{found.low:.3f}, {found.high:.3f}] n={found.n}"
 
 
-def main(model: str, count: int) -> None:
+def main(model: str, clip: str, captions: Path, count: int) -> None:
     """Draw under each candidate with the same seeds, judge, and print one line for each."""
     pipe = StableDiffusionPipeline.from_pretrained(resolve(model), dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     judge, prompts = load_judge("miniature/judge"), _prompts(count)
-    for name, (states, without) in _candidates(pipe, prompts).items():
+    for name, (states, without) in _candidates(load_clip(clip), captions, prompts).items():
         pictures = []
         for rows in torch.arange(count).split(_BATCH):
             noise = [torch.Generator().manual_seed(int(row)) for row in rows]
@@ -99,4 +109,4 @@ def main(model: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 96)
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else 96)

@@ -2,8 +2,8 @@
 
 The file is COCO captions JSON whose annotations keep `caption` and gain `updated_caption` (the paper's form). Three
 more keys are used where they are there and derived by `negclip_core.language` where not: `absent` (what is absent),
-`affirmative` (the rest of the caption) and `asserted` (the counterpart that says the thing is there). A top-level
-list `present` holds the same for things that the verifier found *in* the image: there the negated text is false.
+`affirmative` (the rest of the caption) and `asserted` (the counterpart that says the thing is there). `of` says who
+lacks it where it is not the picture. A top-level list `present` holds the same for things that the verifier found *in* the image: there the negated text is false.
 """
 
 import json
@@ -34,14 +34,18 @@ class NegatedCaption:
     affirmative: str
     asserted: str
     holds: bool  # True: the image lacks the thing, so `negated` is right; False: `asserted` is
+    absent: tuple[str, ...]  # what is denied: "cars", or "hat of man"
 
 
 def _record(entry: dict[str, Any], file_name: str, negated: str, holds: bool) -> NegatedCaption:
-    parsed = None if {"affirmative", "asserted"} <= entry.keys() else parse(negated)
+    parsed = None if {"affirmative", "asserted", "absent"} <= entry.keys() else parse(negated)
     affirmative = entry.get("affirmative", parsed.affirmative if parsed else "")
-    absent = entry.get("absent") or (list(parsed.negations[0].absent) if parsed and parsed.negations else [])
+    denied = [thing for each in parsed.negations for thing in each.absent] if parsed else []
+    absent = entry.get("absent") or denied
     asserted = entry.get("asserted") or f"{affirmative} with {' and '.join(absent)}".strip()
-    return NegatedCaption(file_name, entry["caption"], negated, affirmative, asserted, holds)
+    of = f" of {entry['of']}" if entry.get("of") else ""
+    things = tuple(f"{thing}{of}" for thing in absent)
+    return NegatedCaption(file_name, entry["caption"], negated, affirmative, asserted, holds, things)
 
 
 def read_captions(path: Path) -> list[NegatedCaption]:
@@ -113,6 +117,8 @@ class TrainingSet:
     affirmative: Tensor
     asserted: Tensor
     holds: Tensor  # bool [rows]
+    things: tuple[str, ...]  # all that any row denies
+    absent: Tensor  # bool [rows, things], what each row denies
     empty: Tensor  # int32 [1, context], the prompt ""
 
     @classmethod
@@ -125,6 +131,11 @@ class TrainingSet:
         def ids(field: str) -> Tensor:
             return tokenise(tokenizer, [getattr(record, field) for record in records])
 
+        things = sorted({thing for record in records for thing in record.absent})
+        column = {thing: number for number, thing in enumerate(things)}
+        absent = torch.zeros(len(records), len(things), dtype=torch.bool)
+        for row, record in enumerate(records):
+            absent[row, [column[thing] for thing in record.absent]] = True
         return cls(
             features=torch.stack(list(features.values())),
             image=torch.tensor([names[record.file_name] for record in records]),
@@ -133,5 +144,7 @@ class TrainingSet:
             affirmative=ids("affirmative"),
             asserted=ids("asserted"),
             holds=torch.tensor([record.holds for record in records]),
+            things=tuple(things),
+            absent=absent,
             empty=tokenise(tokenizer, [""]),
         )

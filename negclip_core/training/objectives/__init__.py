@@ -88,7 +88,7 @@ def create(settings: dict[str, Any]) -> Callable[[Situation], Tensor]:
     if name not in names():
         raise RequestError(f"objective {name!r} is not known; there are: {', '.join(names())}")
     kind = import_module(f"{__name__}.{name}").Objective
-    known = [each.name for each in fields(kind)]
+    known = [each.name for each in fields(kind) if each.init]
     if unknown := sorted(settings.keys() - set(known)):
         raise RequestError(f"objective {name!r} has no setting {unknown[0]!r}; it has: {', '.join(known)}")
     objective: Callable[[Situation], Tensor] = kind(**settings)

@@ -1,70 +1,78 @@
 """Move what a host reads of a negated caption beyond the caption's affirmative rest, away from the absent thing.
 
-    h* = N(h(rest) + λ (h(rest) - h(rest with the thing))),    position by position, vanilla's states
+    h* = N(h(rest) + λ w),    w = mean over captions that deny the same thing of h(rest) - h(rest with the thing)
 
-λ = 0 erases the mention only, and then "a street with no cars" draws what "a street" draws: cars. N moves a state to
-the nearest one that the final layer norm, which is never trained, can put out; without it no tower could reach h*.
-A caption and its counterparts differ in length, so each position is held against the one of the same word; where the
-negation itself stands, against the counterparts' ends. Positions before the negation cannot know of it (attention is
-causal) and keep vanilla's states. The projected embedding, of which CLIPSeg reads the length as well, is that of h* at
-the end token.
+position by position, vanilla's states; w at the end token. λ = 0 erases the mention only, and then "a street with no
+cars" draws what "a street" draws: cars. One caption's own difference also holds what is by the way; the mean is the
+thing's own direction, keeps the rest better, and is the same wherever the thing is denied, so it is learned for places
+that training never showed. N moves a state to the nearest one that the final layer norm, which is never trained, can
+put out; without it no tower could reach h*.
+
+A caption and its rest differ in length, so each position is held against the one of the same word; where the negation
+itself stands, against the rest's end. Positions before the negation cannot know of it (attention is causal) and keep
+vanilla's states. The projected embedding, of which CLIPSeg reads the length as well, is that of h* at the end token.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
+from open_clip.model import CLIP
 from torch import Tensor, nn
 
+from negclip_core.training.data import TrainingSet
 from negclip_core.training.objectives import Situation
 from negclip_core.training.objectives.preserve import relative_error
-from negclip_core.training.text import text_states
+from negclip_core.training.text import cut, text_states
 
-__all__ = ["Objective", "Pairing", "after_prefix", "attainable", "targets"]
+__all__ = [
+    "Objective",
+    "Ways",
+    "after_prefix",
+    "attainable",
+    "beyond_rest",
+    "same_words",
+    "strangers",
+    "ways",
+]
+
+_CAPTIONS = 128  # of one thing, that its way is the mean of
 
 
 def after_prefix(negated: Tensor, asserted: Tensor, affirmative: Tensor) -> Tensor:
-    """1.0 at the positions from which a negated text differs from both its counterparts, 0.0 before; [n, length]."""
+    """True at the positions from which a negated text differs from both its counterparts; bool [n, length]."""
     shared = torch.maximum(
         (negated == asserted).long().cumprod(1).sum(1), (negated == affirmative).long().cumprod(1).sum(1)
     )
-    return (torch.arange(negated.shape[1], device=negated.device)[None] >= shared[:, None]).float()
+    return torch.arange(negated.shape[1], device=negated.device)[None] >= shared[:, None]
 
 
-@dataclass(frozen=True)
-class Pairing:
+def same_words(text: Tensor, other: Tensor) -> Tensor:
     """Where in another text the word at each position of a text stands.
 
     Both begin alike, end alike, or both; what stands between is held against the other's end token, and so is what
     comes after the end.
+
+    Args:
+        text, other: token ids int [n, length], each with its end token, the highest id of its row.
+
+    Returns:
+        int64 [n, length], positions in the other text.
     """
-
-    index: Tensor  # int64 [n, length], positions in the other text
-    known: Tensor  # bool [n, length], False between the common beginning and the common ending
-    end: Tensor  # int64 [n], where the other text ends
-
-    @classmethod
-    def of(cls, text: Tensor, other: Tensor) -> "Pairing":
-        """Pair token ids int [n, length] of two texts, each with its end token, the highest id of its row."""
-        places = torch.arange(text.shape[1], device=text.device)[None]
-        end, other_end = text.argmax(1)[:, None], other.argmax(1)[:, None]
-        shortest = torch.minimum(end, other_end)
-        prefix = torch.minimum((text == other).long().cumprod(1).sum(1, keepdim=True), shortest)
-        # The same from behind: column k holds the (k + 1)-th word before the end.
-        backwards = [
-            ids.gather(1, (last - 1 - places).clamp(min=0)) for ids, last in ((text, end), (other, other_end))
-        ]
-        inside = places < shortest - prefix
-        suffix = ((backwards[0] == backwards[1]) & inside).long().cumprod(1).sum(1, keepdim=True)
-        ending = (places >= end - suffix) & (places < end)
-        known = (places < prefix) | ending | (places >= end)
-        index = torch.where(ending, places - end + other_end, torch.maximum(places, other_end))
-        index = torch.where(places < prefix, places, torch.where(known, index, other_end))
-        return cls(index, known, other_end[:, 0])
-
-    def take(self, states: Tensor) -> Tensor:
-        """The other text's states [n, length, width], in the order of the text."""
-        return states.gather(1, self.index[..., None].expand(-1, -1, states.shape[-1]))
+    places = torch.arange(text.shape[1], device=text.device)[None]
+    end, other_end = text.argmax(1)[:, None], other.argmax(1)[:, None]
+    shortest = torch.minimum(end, other_end)
+    prefix = torch.minimum((text == other).long().cumprod(1).sum(1, keepdim=True), shortest)
+    # The same from behind: column k holds the (k + 1)-th word before the end.
+    backwards = [
+        ids.gather(1, (last - 1 - places).clamp(min=0)) for ids, last in ((text, end), (other, other_end))
+    ]
+    inside = places < shortest - prefix
+    suffix = ((backwards[0] == backwards[1]) & inside).long().cumprod(1).sum(1, keepdim=True)
+    index = torch.where(places < prefix, places, other_end)
+    index = torch.where((places >= end - suffix) & (places < end), places - end + other_end, index)
+    return torch.where(places >= end, torch.maximum(places, other_end), index)
 
 
 def attainable(norm: nn.LayerNorm, states: Tensor) -> Tensor:
@@ -74,35 +82,54 @@ def attainable(norm: nn.LayerNorm, states: Tensor) -> Tensor:
     return centred / centred.square().mean(-1, keepdim=True).sqrt() * norm.weight + norm.bias
 
 
-def targets(ids: Sequence[Tensor], states: Sequence[Tensor], extrapolation: float) -> Tensor:
-    """h(rest) + λ (h(rest) - h(there)) [n, length, width] at the positions of the negated text, its own before.
+def beyond_rest(negated: Tensor, affirmative: Tensor, rest: Tensor, way: Tensor) -> Tensor:
+    """The rest's states [n, length, width] in the order of the negated text, moved by `way` [n, width].
 
-    Args:
-        ids: token ids int [n, length] of negated, asserted and affirmative texts.
-        states: vanilla's states of the same three.
-        extrapolation: λ.
+    `negated` and `affirmative` are token ids int [n, length].
     """
-    negated, asserted, affirmative = ids
-    own, having, without = states
-    to_rest, to_there = Pairing.of(negated, affirmative), Pairing.of(negated, asserted)
-    rest, there = to_rest.take(without), to_there.take(having)
-    rows = torch.arange(len(own), device=own.device)
-    at_end = (without[rows, to_rest.end] - having[rows, to_there.end])[:, None]
-    way = torch.where((to_rest.known & to_there.known)[..., None], rest - there, at_end)
-    return torch.where(after_prefix(*ids)[..., None] > 0, rest + extrapolation * way, own)
+    words = same_words(negated, affirmative)[..., None]
+    return rest.gather(1, words.expand_as(rest)) + way[:, None]
+
+
+class Ways(NamedTuple):
+    """The way from each thing that captions deny to its absence, float [things, width] each."""
+
+    last: Tensor
+    penultimate: Tensor
+
+
+@torch.no_grad()
+def ways(vanilla: CLIP, data: TrainingSet) -> Ways:
+    """The mean of h(rest) - h(rest with the thing) at the end token, over captions that deny that thing alone."""
+    found: dict[str, list[Tensor]] = {"last": [], "penultimate": []}
+    alone = data.absent.sum(1) == 1
+    for thing in range(data.absent.shape[1]):
+        rows = torch.nonzero(data.absent[:, thing] & alone)[:_CAPTIONS, 0]
+        if not len(rows):  # denied together with others only
+            rows = torch.nonzero(data.absent[:, thing])[:_CAPTIONS, 0]
+        texts = [cut(getattr(data, name)[rows].long()) for name in ("affirmative", "asserted")]
+        without, having = (text_states(vanilla, ids) for ids in texts)
+        for layer, means in found.items():
+            at_end = [
+                getattr(states, layer)[torch.arange(len(rows)), ids.argmax(1)].float()
+                for states, ids in zip((without, having), texts, strict=True)
+            ]
+            means.append((at_end[0] - at_end[1]).mean(0))
+    return Ways(*(torch.stack(means) for means in found.values()))
 
 
 def strangers(ids: Sequence[Tensor], embeddings: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Put words that do not exist in place of a share of the words that all texts begin with.
+    """Put words that do not exist in place of a share of the words that all texts begin with, in every second row.
 
     A word that does not exist is two random tokens in one. Who lacks a hat must not matter to what "without a hat"
-    does; words that a tower never met otherwise cannot be learned by heart together with the hat.
+    does; a tower that also meets those who cannot be told apart has no use for learning each with its hat by heart.
 
     Returns:
         Where they stand, bool [n, length], and their embeddings float [n, length, width].
     """
     common = torch.stack([text == ids[0] for text in ids]).all(0).long().cumprod(1).bool()
     common[:, 0] = False  # the start token
+    common[::2] = False
     chosen = common & (torch.rand(common.shape) < share)
     first, second = torch.randint(len(embeddings), (2, *common.shape))
     return chosen, (embeddings[first] + embeddings[second]) / 2**0.5
@@ -118,23 +145,30 @@ class Objective:
     strange: float = (
         0.0  # share of the words before a negation that are exchanged for strangers, in half of the rows
     )
+    _ways: list[Ways] = field(default_factory=list, init=False)
 
     def __call__(self, now: Situation) -> Tensor:
-        texts = ("negated", "asserted", "affirmative")
+        if not self._ways:
+            self._ways.append(ways(now.teacher, now.data))
         length, rows = now.length(self.batch), now.rows[: self.batch]
-        ids = [getattr(now.data, text)[rows, :length].long() for text in texts]
-        new = strangers(ids, now.teacher.token_embedding.weight, self.strange)
-        new[0][::2] = False
+        negated, asserted, affirmative = (
+            getattr(now.data, text)[rows, :length].long() for text in ("negated", "asserted", "affirmative")
+        )
+        new = strangers((negated, asserted, affirmative), now.teacher.token_embedding.weight, self.strange)
+        free = after_prefix(negated, asserted, affirmative)[..., None]
+        absent = now.data.absent[rows].float()
+        states = text_states(now.student, negated, new)
         with torch.no_grad():
-            vanilla = [text_states(now.teacher, each, new) for each in ids]
-        states, norm = text_states(now.student, ids[0], new), now.teacher.ln_final
-        with torch.no_grad():
-            last, penultimate = (
-                targets(ids, [getattr(each, layer).float() for each in vanilla], self.extrapolation)
-                for layer in ("last", "penultimate")
-            )
-            last = torch.where(after_prefix(*ids)[..., None] > 0, attainable(norm, last), last)
-            ends = last[torch.arange(len(rows)), ids[0].argmax(1)]
+            own, rest = (text_states(now.teacher, ids, new) for ids in (negated, affirmative))
+            target = {}
+            for layer in Ways._fields:
+                way = self.extrapolation * absent @ getattr(self._ways[0], layer)
+                beyond = beyond_rest(negated, affirmative, getattr(rest, layer).float(), way)
+                if layer == "last":
+                    beyond = attainable(now.teacher.ln_final, beyond)
+                target[layer] = torch.where(free, beyond, getattr(own, layer).float())
+            ends = target["last"][torch.arange(len(rows)), negated.argmax(1)]
             pooled = ends @ now.teacher.text_projection.float()
-        loss = relative_error(states.last, last) + relative_error(states.penultimate, penultimate)
+        loss = relative_error(states.last, target["last"])
+        loss = loss + relative_error(states.penultimate, target["penultimate"])
         return self.weight * (loss + relative_error(states.pooled[:, None], pooled[:, None]))
