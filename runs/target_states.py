@@ -23,8 +23,10 @@ from negclip_core.models import resolve
 from negclip_core.training.data import TrainingSet, read_captions, tokenise
 from negclip_core.training.objectives.token_targets import (
     after_prefix,
+    at_end,
     attainable,
     beyond_rest,
+    scaled,
     ways,
 )
 from negclip_core.training.text import text_states
@@ -76,7 +78,8 @@ def _candidates(clip: Clip, captions: Path, prompts: list[NegatedPrompt]) -> dic
         "affirmative rest": [rest, nothing],
         "negative prompt": [rest, states([parse(p.prompt).negative_prompt for p in prompts])],
     }
-    way = _ways(clip, captions, prompts)
+    own_way = at_end(rest, affirmative) - at_end(states([p.asserted for p in prompts]), asserted)
+    way = scaled(_ways(clip, captions, prompts), own_way.norm(dim=-1))
     for scale in _EXTRAPOLATIONS:
         beyond = attainable(clip.model.ln_final, beyond_rest(negated, affirmative, rest, scale * way))
         found[f"λ = {scale:g}"] = [torch.where(free, beyond, own), nothing]

@@ -206,6 +206,13 @@ def test_token_targets_at_zero_extrapolation_are_the_rest_itself(clip: Clip, dat
     assert objective(_situation(clip, data)) > 1e-2
 
 
+def test_captions_that_do_not_say_what_they_deny_have_their_own_way(clip: Clip, data: TrainingSet) -> None:
+    objective = create({"name": "token_targets", "batch": 4})
+    unknown = TrainingSet(**{**vars(data), "things": (), "absent": data.absent[:, :0]})
+    loss = objective(_situation(clip, unknown))
+    assert torch.isfinite(loss) and loss > 1e-2
+
+
 def test_token_targets_lie_beyond_the_rest(clip: Clip, data: TrainingSet) -> None:
     """A tower that puts out the targets has no loss; its embedding lies beyond the rest's, away from the thing."""
     objective = create({"name": "token_targets", "extrapolation": 2.0, "batch": 1})

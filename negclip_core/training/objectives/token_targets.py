@@ -1,11 +1,13 @@
 """Move what a host reads of a negated caption beyond the caption's affirmative rest, away from the absent thing.
 
-    h* = N(h(rest) + λ w),    w = mean over captions that deny the same thing of h(rest) - h(rest with the thing)
+    h* = N(h(rest) + λ |d| w / |w|),    d = h(rest) - h(rest with the thing),    w = mean of d over the captions that
+                                                                                 deny the same thing
 
-position by position, vanilla's states; w at the end token. λ = 0 erases the mention only, and then "a street with no
+position by position, vanilla's states; d at the end token. λ = 0 erases the mention only, and then "a street with no
 cars" draws what "a street" draws: cars. One caption's own difference also holds what is by the way; the mean is the
 thing's own direction, keeps the rest better, and is the same wherever the thing is denied, so it is learned for places
-that training never showed. N moves a state to the nearest one that the final layer norm, which is never trained, can
+that training never showed. How far it is to go is the caption's own: a hat is most of "a man with a hat", and little of
+a full street. N moves a state to the nearest one that the final layer norm, which is never trained, can
 put out; without it no tower could reach h*.
 
 A caption and its rest differ in length, so each position is held against the one of the same word; where the negation
@@ -91,6 +93,11 @@ def beyond_rest(negated: Tensor, affirmative: Tensor, rest: Tensor, way: Tensor)
     return rest.gather(1, words.expand_as(rest)) + way[:, None]
 
 
+def at_end(states: Tensor, ids: Tensor) -> Tensor:
+    """The states [n, width] at the end tokens of texts int [n, length]."""
+    return states[torch.arange(len(ids), device=ids.device), ids.argmax(1)].float()
+
+
 class Ways(NamedTuple):
     """The way from each thing that captions deny to its absence, float [things, width] each."""
 
@@ -110,12 +117,10 @@ def ways(vanilla: CLIP, data: TrainingSet) -> Ways:
         texts = [cut(getattr(data, name)[rows].long()) for name in ("affirmative", "asserted")]
         without, having = (text_states(vanilla, ids) for ids in texts)
         for layer, means in found.items():
-            at_end = [
-                getattr(states, layer)[torch.arange(len(rows)), ids.argmax(1)].float()
-                for states, ids in zip((without, having), texts, strict=True)
-            ]
-            means.append((at_end[0] - at_end[1]).mean(0))
-    return Ways(*(torch.stack(means) for means in found.values()))
+            ways_of_all = at_end(getattr(without, layer), texts[0]) - at_end(getattr(having, layer), texts[1])
+            means.append(ways_of_all.mean(0))
+    nothing = torch.zeros(0, vanilla.ln_final.weight.shape[0])
+    return Ways(*(torch.stack(means) if means else nothing for means in found.values()))
 
 
 def strangers(ids: Sequence[Tensor], embeddings: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -135,6 +140,11 @@ def strangers(ids: Sequence[Tensor], embeddings: Tensor, share: float) -> tuple[
     return chosen, (embeddings[first] + embeddings[second]) / 2**0.5
 
 
+def scaled(way: Tensor, length: Tensor) -> Tensor:
+    """Ways [n, width] of the given lengths [n]."""
+    return way / way.norm(dim=-1, keepdim=True).clamp(min=1e-9) * length[:, None]
+
+
 @dataclass(frozen=True)
 class Objective:
     """Relative squared error to the targets, over the first `batch` rows."""
@@ -142,9 +152,7 @@ class Objective:
     weight: float = 1.0
     extrapolation: float = 1.0  # λ
     batch: int = 48
-    strange: float = (
-        0.0  # share of the words before a negation that are exchanged for strangers, in half of the rows
-    )
+    strange: float = 0.0  # share of the words before a negation, in every second row, that become strangers
     _ways: list[Ways] = field(default_factory=list, init=False)
 
     def __call__(self, now: Situation) -> Tensor:
@@ -157,18 +165,24 @@ class Objective:
         new = strangers((negated, asserted, affirmative), now.teacher.token_embedding.weight, self.strange)
         free = after_prefix(negated, asserted, affirmative)[..., None]
         absent = now.data.absent[rows].float()
+        denies = absent.any(1, keepdim=True)
         states = text_states(now.student, negated, new)
         with torch.no_grad():
-            own, rest = (text_states(now.teacher, ids, new) for ids in (negated, affirmative))
+            own, rest, having = (
+                text_states(now.teacher, ids, new) for ids in (negated, affirmative, asserted)
+            )
             target = {}
             for layer in Ways._fields:
-                way = self.extrapolation * absent @ getattr(self._ways[0], layer)
-                beyond = beyond_rest(negated, affirmative, getattr(rest, layer).float(), way)
+                without, there = getattr(rest, layer).float(), getattr(having, layer)
+                way = at_end(without, affirmative) - at_end(there, asserted)
+                # What a caption denies may be unknown; then its own way is all there is.
+                mean = torch.where(denies, absent @ getattr(self._ways[0], layer), way)
+                way = scaled(mean, self.extrapolation * way.norm(dim=-1))
+                beyond = beyond_rest(negated, affirmative, without, way)
                 if layer == "last":
                     beyond = attainable(now.teacher.ln_final, beyond)
                 target[layer] = torch.where(free, beyond, getattr(own, layer).float())
-            ends = target["last"][torch.arange(len(rows)), negated.argmax(1)]
-            pooled = ends @ now.teacher.text_projection.float()
+            pooled = at_end(target["last"], negated) @ now.teacher.text_projection.float()
         loss = relative_error(states.last, target["last"])
         loss = loss + relative_error(states.penultimate, target["penultimate"])
         return self.weight * (loss + relative_error(states.pooled[:, None], pooled[:, None]))
