@@ -18,13 +18,14 @@ def main(labels: Path) -> None:
     """Print a line for all labels together, and one for each label."""
     found = against_people(labels, load_judge("miniature/judge"))
     for name, row in {"all": found["all"], **found["labels"]}.items():
-        hits = round(row["recall"] * row["present"])
-        recall = share(hits, row["present"])
-        print(
-            f"{name:12s} precision {row['precision']:.3f}  recall {recall.value:.3f} "
-            f"[{recall.low:.3f}, {recall.high:.3f}]  false alarms {row['false_alarms']:.3f}  "
-            f"present {row['present']}  n {row['n']}"
+        line = (
+            f"{name:12s} n {row['n']:4d}  present {row['present']:3d}  false alarms {row['false_alarms']:.3f}"
         )
+        if row["present"]:
+            recall = share(round(row["recall"] * row["present"]), row["present"])
+            line += f"  precision {row['precision']:.3f}"
+            line += f"  recall {recall.value:.3f} [{recall.low:.3f}, {recall.high:.3f}]"
+        print(line)
 
 
 if __name__ == "__main__":
