@@ -24,7 +24,12 @@ for recipe in paper tokens host; do arms="$arms,$recipe=$work/arms/$recipe"; don
 negclip eval t2i-negation --arms "$arms" --limit 800 --out "$work/eval-pictures"
 negclip eval t2i-negation --arms "$arms" --limit 800 --guidance-scale 1 --out "$work/eval-pictures"
 
-# 5. What ships: half precision, 50 MB at most.
+# 5. What could a perfect tower draw, how far is the judge to be trusted, and what do pairs look like that nobody picked?
+python runs/target_states.py miniature "$work/clip" "$work/captioned/negated_captions.json"
+python runs/judge_against_people.py docs/results/labelled/labels.json
+python runs/unpicked.py "$work/unpicked.png"
+
+# 6. What ships: half precision, 50 MB at most.
 for part in clip negationclip stable-diffusion judge; do
     rm -rf "negclip_core/miniature/$part" && cp -r "$work/$part" negclip_core/miniature/
 done
