@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from negclip_core.errors import RequestError
 from negclip_core.models import Source, arms_of
 
-__all__ = ["ArmName", "clip_source", "parse_arms", "understands"]
+__all__ = ["VANILLA", "ArmName", "clip_source", "parse_arms", "refuse_missing", "suits"]
 
 VANILLA, NEGATIONCLIP, REST = "vanilla", "negationclip", "affirmative-rest"
 _BARE = "-no-gate"
+_REFINED = "-refined"
 # arm -> (method of integrations.methods, whether NegationCLIP is swapped in)
 _KNOWN = {
     VANILLA: ("encoder", False),
@@ -28,6 +29,7 @@ class ArmName:
     swaps: bool
     gate: bool = True
     source: Source | None = None
+    refined: bool = False  # masks are sharpened by Segment Anything
 
     @property
     def rest(self) -> bool:
@@ -38,7 +40,8 @@ class ArmName:
 def parse_arms(text: str) -> list[ArmName]:
     """Arms separated by commas: a known name, or NAME=ENCODER for another text encoder under a name of its own.
 
-    A name that ends in "-no-gate" runs the encoder bare; NAME=ENCODER whose NAME begins with "both" adds the negative
+    A name that ends in "-no-gate" runs the encoder bare, one that ends in "-refined" has its masks sharpened by Segment
+    Anything; NAME=ENCODER whose NAME begins with "both" adds the negative
     prompt to it.
 
     Raises:
@@ -59,26 +62,41 @@ def parse_arms(text: str) -> list[ArmName]:
 
 def _arm(text: str) -> ArmName:
     name, _, encoder = text.partition("=")
-    gate = not name.endswith(_BARE)
+    refined = name.endswith(_REFINED)
+    bare = name.removesuffix(_REFINED)
+    gate = not bare.endswith(_BARE)
     if encoder:
         if not name or "/" in name or name in _KNOWN:
             raise RequestError(
                 f"{text}: expected NAME=ENCODER with a new name, of letters, digits and hyphens"
             )
-        return ArmName(name, "both" if name.startswith("both") else "encoder", True, gate, Source(encoder))
-    base = name.removesuffix(_BARE)
+        method = "both" if name.startswith("both") else "encoder"
+        return ArmName(name, method, True, gate, Source(encoder), refined)
+    base = bare.removesuffix(_BARE)
     method, swaps = _KNOWN.get(base, ("", False))
     if not method or not (gate or swaps):
         raise RequestError(
             f"no arm called {name!r}; there are {', '.join(_KNOWN)}, "
-            f"{NEGATIONCLIP}{_BARE}, both{_BARE}, or NAME=ENCODER for another text encoder"
+            f"{NEGATIONCLIP}{_BARE}, both{_BARE}, {NEGATIONCLIP}{_REFINED}, or NAME=ENCODER for another text encoder"
         )
-    return ArmName(name, method, swaps, gate)
+    return ArmName(name, method, swaps, gate, refined=refined)
 
 
-def understands(arm: ArmName) -> bool:
-    """Whether the arm is a CLIP of its own: a method of generation, or the gate, changes no similarity."""
-    return arm.method == "encoder" and arm.gate and not arm.rest
+def suits(arm: ArmName, kind: str) -> bool:
+    """Whether an arm is one for tasks of a kind.
+
+    A method of generation, the gate, and what becomes of masks change no similarity; a method finds no mask.
+    """
+    if kind == "generation":
+        return not arm.refined
+    plain = arm.method == "encoder" and not arm.rest
+    return plain if kind == "segmentation" else plain and arm.gate and not arm.refined
+
+
+def refuse_missing(arms: list[ArmName], kind: str) -> None:
+    """Raise RequestError if none of the arms suits tasks of a kind."""
+    if not any(suits(arm, kind) for arm in arms):
+        raise RequestError(f"none of these arms is one for tasks of {kind}; add {VANILLA} or {NEGATIONCLIP}")
 
 
 def clip_source(arm: ArmName, clip: str) -> Source:

@@ -29,7 +29,9 @@ def _files(folder: Path) -> dict[str, list[Path]]:
 
 
 def find_file(data: Path, *patterns: str) -> Path:
-    """The file below `data` whose name matches the first of the patterns that any name matches.
+    """The file below `data` that matches the first of the patterns that any file matches.
+
+    A pattern is a file name with wildcards, or the end of a path ("refcoco/refs(unc).p").
 
     Raises:
         RequestError: there is none, or several match that pattern.
@@ -40,8 +42,9 @@ def find_file(data: Path, *patterns: str) -> Path:
         matches = [
             path
             for name, paths in _files(data.resolve()).items()
-            if Path(name).match(pattern)
+            if Path(name).match(Path(pattern).name)
             for path in paths
+            if path.match(pattern)
         ]
         if len(matches) > 1:
             listed = ", ".join(str(path.relative_to(data.resolve())) for path in matches[:4])

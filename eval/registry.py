@@ -18,7 +18,7 @@ from negclip_core.errors import RequestError
 
 __all__ = ["Kind", "Record", "Task", "TaskInfo", "load", "task", "tasks"]
 
-Kind = Literal["understanding", "generation"]
+Kind = Literal["understanding", "generation", "segmentation"]
 Record = dict[str, Any]  # one item under one arm, as JSON; "id" names the item
 Values = dict[str, dict[str, float]]  # metric -> unit -> value; units pair arms
 
@@ -51,7 +51,7 @@ class Task(Protocol):
 
         A task whose scores hang on all items together, or on how they are batched, may score done ones again.
         `subject` is an `eval.encoders.Encoder` for a task of understanding, an `eval.generation.Painter` for one of
-        generation. Raises RequestError for scores that are not numbers.
+        generation, an `eval.segmentation.Finder` for one of segmentation. Raises RequestError for scores that are not numbers.
         """
         ...
 

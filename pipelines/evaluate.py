@@ -2,25 +2,17 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from negclip_core.errors import RequestError
-from pipelines.console import clean_output, pick_device, warn
+from pipelines.console import clean_output, pick_device
 from pipelines.options import AsJson, Device, Model, Out, Quiet, Seed
-
-if TYPE_CHECKING:
-    from eval.arms import ArmName
-    from eval.options import Options
-    from eval.registry import TaskInfo
-    from eval.runner import Subject
-    from pipelines.host import Host
 
 __all__ = ["register", "run", "task_list"]
 
 ARMS = "vanilla,negationclip,negationclip-no-gate"
-_DRAWN = 2000  # pictures of the drawn world, for tasks that are given no data
 
 
 def task_list() -> list[dict[str, str]]:
@@ -43,7 +35,7 @@ def run(
     Raises:
         RequestError: something about the request or the data is wrong.
     """
-    from eval.arms import parse_arms
+    from eval.arms import parse_arms, refuse_missing
     from eval.registry import task
     from eval.report import text_table, write_report
     from eval.runner import run_task
@@ -53,9 +45,13 @@ def run(
     if not infos:
         raise RequestError("no task: name one or more, with commas (negclip eval --list)")
     wanted = parse_arms(arms)
+    for info in infos:
+        refuse_missing(wanted, info.kind)
     _check(options)
+    from pipelines.studio import Studio
+
     device = pick_device(device)
-    studio = _Studio(clip, model, device, wanted, options, make_output_folder(out), quiet)
+    studio = Studio(clip, model, device, wanted, options, make_output_folder(out), quiet)
     folder = data or studio.drawn_data()
     results = [
         run_task(info, studio.subjects(info), folder, out, studio.options(info), quiet) for info in infos
@@ -72,135 +68,6 @@ def _check(options: dict[str, Any]) -> None:
             raise RequestError(f"--{name} {value}: expected {least} or more")
 
 
-class _Studio:
-    """Loads what the tasks of a run need, each thing once."""
-
-    def __init__(
-        self,
-        clip: str,
-        model: str,
-        device: str,
-        arms: "list[ArmName]",
-        options: dict[str, Any],
-        out: Path,
-        quiet: bool,
-    ) -> None:
-        self.clip, self.model, self.device = clip, model, device
-        self.arms, self.given, self.out, self.quiet = arms, options, out, quiet
-        self.made_with: dict[str, Any] = {}
-        self._host: Host | None = None
-        self._features: dict[Any, Any] = {}
-
-    def drawn_data(self) -> Path:
-        """The drawn world's held-out pictures, phrases and prompts, drawn here if they are not there yet."""
-        from pipelines.miniature import export
-
-        split = self.given["split"]
-        folder = self.out / "drawn" / split
-        if not (folder / export.LAST).exists():
-            export.run(folder, _DRAWN, 0, split, self.quiet)
-        return folder
-
-    def host(self) -> "Host":
-        from pipelines.host import load_host
-
-        self._host = self._host or load_host(self.model, self.device)
-        return self._host
-
-    def options(self, info: "TaskInfo") -> "Options":
-        from eval.options import Options
-
-        given = {name: value for name, value in self.given.items() if value is not None}
-        if info.kind == "generation":
-            given.setdefault("steps", self.host().default("steps", "num_inference_steps"))
-            given.setdefault("guidance_scale", self.host().default("guidance_scale", "guidance_scale"))
-        return Options(**given)
-
-    def subjects(self, info: "TaskInfo") -> "list[Subject]":
-        return self._painters(info) if info.kind == "generation" else self._encoders()
-
-    def _encoders(self) -> "list[Subject]":
-        from eval.arms import VANILLA, clip_source, parse_arms, understands
-        from eval.encoders import Encoder
-        from eval.runner import Subject
-        from negclip_core.clip import Clip, load_clip
-
-        chosen = [arm for arm in self.arms if understands(arm)]
-        if not chosen:
-            raise RequestError("none of these arms is a CLIP that can be asked; add vanilla or negationclip")
-        for arm in self.arms:
-            if arm not in chosen:
-                warn(f"arm {arm.name} is a way to draw; tasks of understanding leave it out", self.quiet)
-        base = load_clip(clip_source(parse_arms(VANILLA)[0], self.clip).source, device=self.device)
-
-        def subject(name: str, clip: Clip) -> Subject:
-            return Subject(name, {"clip": clip.sha256}, lambda _: Encoder(name, clip, self._features))
-
-        subjects = []
-        for arm in chosen:
-            source = clip_source(arm, self.clip)
-            loaded = (
-                base
-                if arm.name == VANILLA
-                else load_clip(source.source, source.architecture, self.device, base=base)
-            )
-            self.made_with[f"clip of {arm.name}"] = {"source": source.source, "sha256": loaded.sha256}
-            subjects.append(subject(arm.name, loaded))
-        return subjects
-
-    def _painters(self, info: "TaskInfo") -> "list[Subject]":
-        from eval.judges import load_judge
-        from integrations.stable_diffusion import slot_of
-        from negclip_core.clip import load_clip
-        from negclip_core.files import sha256_folder
-        from negclip_core.models import resolve, text_encoder_for
-
-        host, judge_name = self.host(), self.options(info).judge
-        judge = load_judge(judge_name)
-        judged = {"source": judge_name, "sha256": sha256_folder(resolve(judge_name))}
-        self.made_with |= {"model": {"source": self.model, "sha256": host.sha256}, "judge": judged}
-        own = getattr(host.pipe, slot_of(host.pipe).module).config
-        subjects = []
-        for arm in self.arms:
-            encoder = None
-            if arm.swaps:
-                source = arm.source or text_encoder_for(self.model, own.hidden_size, own.num_hidden_layers)
-                encoder = load_clip(source.source, source.architecture, self.device)
-                self.made_with[f"text encoder of {arm.name}"] = {
-                    "source": source.source,
-                    "sha256": encoder.sha256,
-                }
-            subjects.append(self._painter(arm, encoder, judge, judged["sha256"]))
-        return subjects
-
-    def _painter(self, name: "ArmName", encoder: Any, judge: Any, judge_sum: str) -> "Subject":
-        from eval.generation import Painter
-        from eval.runner import Subject
-        from integrations.arms import Arm
-        from integrations.methods import find_method
-
-        host = self.host()
-        arm = Arm(name.name, find_method(name.method), encoder, name.gate)
-        arm.check(host.pipe)
-        settings = {
-            "model": host.sha256, "judge": judge_sum, "method": name.method, "gate": name.gate, "rest": name.rest,
-            "text_encoder": encoder.sha256 if encoder else None, "device": self.device.split(":")[0],
-        }  # fmt: skip
-
-        def make(key: str) -> Painter:
-            return Painter(name.name, arm, host.pipe, self.model, judge, self.out, f"images/{key}", name.rest)
-
-        return Subject(name.name, settings, make)
-
-    def settings(self, data: Path | None) -> dict[str, Any]:
-        """What made the figures, for the report."""
-        from negclip_core.files import provenance
-
-        chosen = {name: value for name, value in self.given.items() if value is not None}
-        drawn = str(data) if data else "the drawn world's held-out split"
-        return {"data": drawn, "options": chosen, **self.made_with, "made_by": provenance()}
-
-
 def register(app: typer.Typer) -> None:
     """Add the verb to the command line."""
 
@@ -212,7 +79,8 @@ def register(app: typer.Typer) -> None:
             str,
             typer.Option(
                 help="vanilla, negationclip, negationclip-no-gate, negative-prompt, both, affirmative-rest, or "
-                "NAME=ENCODER; the first is what drift is measured against."
+                "NAME=ENCODER, with -refined behind a name for masks sharpened by Segment Anything; the first is what "
+                "drift is measured against."
             ),
         ] = ARMS,
         clip: Annotated[str, typer.Option(help="The CLIP that tasks of understanding ask.")] = "miniature",

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.arms import ArmName, parse_arms, understands
+from eval.arms import ArmName, parse_arms, suits
 from eval.generation import Painter, pixels
 from eval.judges.miniature import LABELS, JudgeNetwork, MiniatureJudge
 from eval.options import Options
@@ -87,7 +87,7 @@ def test_arms_are_told_by_name() -> None:
     assert arms["both"].method == arms["both-mine"].method == "both"
     assert arms["affirmative-rest"].rest and not arms["affirmative-rest"].swaps
     assert arms["mine"].source is not None and arms["mine"].source.source == "x/y"
-    assert [name for name, arm in arms.items() if understands(arm)] == ["vanilla", "mine"]
+    assert [name for name, arm in arms.items() if suits(arm, "understanding")] == ["vanilla", "mine"]
 
 
 @pytest.mark.parametrize(

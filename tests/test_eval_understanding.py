@@ -71,7 +71,7 @@ def _run(name: str, data: Path, out: Path, *subjects: Subject, **options: Any) -
 def test_every_task_says_what_it_is_and_holds_what_a_task_holds() -> None:
     assert {"valse-existence", "negrefcocog", "retrieval", "celeba", "t2i-negation"} <= tasks().keys()
     for info in tasks().values():
-        assert info.kind in ("understanding", "generation")
+        assert info.kind in ("understanding", "generation", "segmentation")
         module = load(info)
         assert callable(module.items) and callable(module.run) and callable(module.measure)
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from negclip_core.captions.phrasings import Negated, article, join, lacking, templates
-from negclip_core.world.catalog import Split, catalog
+from negclip_core.world.catalog import ATTRIBUTES, COLOURS, KINDS, Split, catalog
 from negclip_core.world.negation import owned, worn
 from negclip_core.world.scenes import Scene, Thing
 
-__all__ = ["SEATS", "Expression", "occupied", "referring"]
+__all__ = ["SEATS", "Expression", "occupied", "referring", "unmatched"]
 
 SEATS = ("bench", "chair", "sofa", "boat")
 
@@ -23,7 +23,7 @@ class Expression:
     """A phrase for `scene.things[index]`; families: "plain", "attribute", "two", "colour", "occupied"."""
 
     text: str
-    index: int
+    index: int  # -1 where no thing is meant
     noun: str
     family: str
     negated: tuple[str, ...]
@@ -58,17 +58,73 @@ def referring(
     makers = _negated(scene, index, split) if negated else _affirmative(scene, index)
     if not makers:
         return None
-    noun, family, denied = makers[int(rng.integers(len(makers)))]
-    if not negated:
-        text = _affirmative_text(noun, family, denied, rng)
-        return Expression(text, index, noun, family, (), text, text, "", split)
-    phrase = _negated_text(noun, family, denied, rng, split)
-    return Expression(
-        phrase.text, index, noun, family, denied, phrase.affirmative, phrase.asserted, phrase.template, split
-    )
+    return _expression(makers[int(rng.integers(len(makers)))], index, rng, split, negated)
 
 
 _Claim = tuple[str, str, tuple[str, ...]]  # noun, family, what is said or denied
+
+
+def _expression(
+    claim: _Claim, index: int, rng: np.random.Generator, split: Split, negated: bool
+) -> Expression:
+    noun, family, said = claim
+    if not negated:
+        text = _affirmative_text(noun, family, said, rng)
+        return Expression(text, index, noun, family, (), text, text, "", split)
+    phrase = _negated_text(noun, family, said, rng, split)
+    return Expression(
+        phrase.text, index, noun, family, said, phrase.affirmative, phrase.asserted, phrase.template, split
+    )
+
+
+def unmatched(scene: Scene, rng: np.random.Generator, split: Split, negated: bool) -> Expression | None:
+    """A phrase that nothing in the scene fits, or None where there is none to be had.
+
+    Negated: things of its noun are there, and every one has what the phrase denies. Otherwise as often a kind that is
+    not there as one that is, in a colour, or with something worn, that none of its like has.
+    """
+    if not negated and rng.random() < 0.5:
+        kinds = [kind for kind in KINDS if not scene.has(kind)]
+        return _expression((_one_of(rng, kinds), "plain", ()), -1, rng, split, False)
+    claims = _had_by_all(scene, split) if negated else _had_by_none(scene)
+    return _expression(claims[int(rng.integers(len(claims)))], -1, rng, split, negated) if claims else None
+
+
+def _by_noun(scene: Scene) -> dict[str, list[Thing]]:
+    """The things that each noun is said of; people as men and women."""
+    found: dict[str, list[Thing]] = {}
+    for thing in scene.things:
+        found.setdefault(_nouns(thing)[0], []).append(thing)
+    return found
+
+
+def _had_by_all(scene: Scene, split: Split) -> list[_Claim]:
+    claims: list[_Claim] = []
+    for noun, things in _by_noun(scene).items():
+        shared = set.intersection(*(set(thing.attributes) for thing in things))
+        claims += [
+            (noun, "attribute", (a,)) for a in sorted(shared) if owned(split, [("noun_attribute", noun, a)])
+        ]
+        colours = {thing.colour for thing in things}
+        colour = colours.pop()
+        if colour and not colours and owned(split, [("kind_colour", things[0].kind, colour)]):
+            claims.append((noun, "colour", (colour,)))
+        seats = [occupied(scene, i) for i in _alike(scene, noun)] if noun in SEATS else []
+        if seats and all(seats) and owned(split, [("kind_occupied", noun)]):
+            claims.append((noun, "occupied", ("person",)))
+    return claims
+
+
+def _had_by_none(scene: Scene) -> list[_Claim]:
+    claims: list[_Claim] = []
+    for noun, things in _by_noun(scene).items():
+        if things[0].gender:
+            held = set().union(*(thing.attributes for thing in things))
+            claims += [(noun, "attribute", (a,)) for a in ATTRIBUTES if a not in held]
+        elif things[0].colour:
+            shown = {thing.colour for thing in things}
+            claims += [(noun, "colour", (colour,)) for colour in COLOURS if colour not in shown]
+    return claims
 
 
 def _affirmative(scene: Scene, index: int) -> list[_Claim]:

@@ -23,14 +23,11 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from negclip_core.captions.phrasings import article
 from negclip_core.clip import Clip
 from negclip_core.files import atomic_write_json
 from negclip_core.layouts.transformers import text_config, text_weights, vision_config, vision_weights
 from negclip_core.precision import mixed_precision
-from negclip_core.world.catalog import ATTRIBUTES, COLOURS, KINDS
-from negclip_core.world.negation import worn
-from negclip_core.world.referring import referring
+from negclip_core.world.referring import referring, unmatched
 from negclip_core.world.scenes import Scene
 from pipelines.miniature.data import SIZE, Pictures
 from pipelines.miniature.half import load_in_float32
@@ -95,29 +92,11 @@ def _phrases(scenes: list[Scene], seed: int) -> _Phrases:
             phrase = referring(scene, index, rng, "train", negated=False)
             if phrase is not None:
                 found.append((phrase.text, row, index))
-        found.append((_absent(scene, rng), row, -1))
+        missing = unmatched(scene, rng, "train", negated=False)
+        if missing is not None:
+            found.append((missing.text, row, -1))
     texts, rows, things = zip(*found, strict=True)
     return _Phrases(list(texts), torch.tensor(rows), torch.tensor(things))
-
-
-def _absent(scene: Scene, rng: np.random.Generator) -> str:
-    """A phrase that nothing in the scene fits: another kind, or a kind that is there in a colour or hat that is not."""
-    things = list(scene.things)
-    if things and rng.random() < 0.5:
-        thing = things[int(rng.integers(len(things)))]
-        alike = [each for each in things if each.kind == thing.kind]
-        if thing.kind == "person":
-            held = set().union(*(each.attributes for each in alike))
-            missing = [name for name in ATTRIBUTES if name not in held]
-            if missing:
-                name = missing[int(rng.integers(len(missing)))]
-                return f"the {thing.gender} with {worn(name).phrase}"
-        elif thing.colour:
-            others = [colour for colour in COLOURS if colour not in {each.colour for each in alike}]
-            return f"the {others[int(rng.integers(len(others)))]} {thing.kind}"
-    kinds = [kind for kind in KINDS if not scene.has(kind)]
-    kind = kinds[int(rng.integers(len(kinds)))]
-    return f"the {kind}" if rng.random() < 0.6 else f"{article(kind)} {kind}"
 
 
 def _pairs_first(scenes: list[Scene], count: int) -> Tensor:

@@ -12,7 +12,7 @@ from negclip_core.world.exports.existence import celeba_list, valse_existence
 from negclip_core.world.exports.pictures import Drawn, draw_contrasts, draw_scenes
 from negclip_core.world.exports.prompts import prompts
 from negclip_core.world.exports.questions import vqa
-from negclip_core.world.exports.referring import negrefcocog, refcocog
+from negclip_core.world.exports.referring import grefcoco, negrefcocog, refcocog
 from pipelines.console import progress
 
 __all__ = ["LAST", "run"]
@@ -69,6 +69,7 @@ def _documents(
     said, things = captions(pictures, split, seed), instances(everything, split, seed)
     asked, answered = vqa(pictures, split, seed)
     plain, negated = (refcocog(everything, split, seed, negated=flag) for flag in (False, True))
+    meant = grefcoco(everything, split, seed)
     lacking, having = negrefcocog(contrasts)
     existence, texts, people = (
         valse_existence(pictures, split, seed),
@@ -80,6 +81,7 @@ def _documents(
         "instances": (f"instances_{short}.json", things, len(things["annotations"])),
         "refcocog": ("refcocog.json", plain, len(plain)),
         "refcocog_negated": ("refcocog_negated.json", negated, len(negated)),
+        "grefcoco": ("grefs.json", meant, len(meant)),
         "vqa_questions": (f"v2_OpenEnded_mscoco_{short}_questions.json", asked, len(asked["questions"])),
         "vqa_annotations": (f"v2_mscoco_{short}_annotations.json", answered, len(answered["annotations"])),
         "existence": ("existence.json", existence, len(existence)),

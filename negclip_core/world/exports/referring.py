@@ -1,4 +1,4 @@
-"""Phrases for single things: RefCOCOg's form, with and without negation, and NegRefCOCOg's."""
+"""Phrases for single things: RefCOCOg's form, with and without negation, gRefCOCO's, and NegRefCOCOg's."""
 
 import re
 from typing import Any
@@ -6,9 +6,11 @@ from typing import Any
 from negclip_core.world.catalog import Split
 from negclip_core.world.exports.coco import category, instance_id
 from negclip_core.world.exports.pictures import Drawn, stream
-from negclip_core.world.referring import Expression, referring
+from negclip_core.world.referring import Expression, referring, unmatched
 
-__all__ = ["negrefcocog", "refcocog"]
+__all__ = ["grefcoco", "negrefcocog", "refcocog"]
+
+_NOTHING = -1  # gRefCOCO's mark of an expression that no thing fits
 
 
 def refcocog(pictures: list[Drawn], split: Split, seed: int, negated: bool) -> list[dict[str, Any]]:
@@ -23,10 +25,28 @@ def refcocog(pictures: list[Drawn], split: Split, seed: int, negated: bool) -> l
     return refs
 
 
+def grefcoco(pictures: list[Drawn], split: Split, seed: int) -> list[dict[str, Any]]:
+    """gRefCOCO's refs: of each picture one thing and something that is not there, with negation and without it."""
+    refs: list[dict[str, Any]] = []
+    for drawn in pictures:
+        rng = stream("unmatched", split, seed, drawn.image_id)
+        for negated in (False, True):
+            seen = [index for index in range(len(drawn.scene.things)) if drawn.runs[index][1:]]
+            rng.shuffle(seen)
+            found = (referring(drawn.scene, index, rng, split, negated) for index in seen)
+            for phrase in (next(filter(None, found), None), unmatched(drawn.scene, rng, split, negated)):
+                if phrase is not None:
+                    ref = _ref(drawn, phrase, split, len(refs) + 1)
+                    refs.append(ref | {"ann_id": [ref["ann_id"]], "category_id": [ref["category_id"]]})
+    return refs
+
+
 def _ref(drawn: Drawn, phrase: Expression, split: Split, number: int) -> dict[str, Any]:
+    nothing = phrase.index < 0
     return {
-        "ref_id": number, "ann_id": instance_id(drawn, phrase.index), "image_id": drawn.image_id,
-        "file_name": drawn.file_name, "category_id": category(drawn.scene.things[phrase.index].kind),
+        "ref_id": number, "ann_id": _NOTHING if nothing else instance_id(drawn, phrase.index),
+        "image_id": drawn.image_id, "file_name": drawn.file_name,
+        "category_id": _NOTHING if nothing else category(drawn.scene.things[phrase.index].kind),
         "split": split, "sent_ids": [number],
         "sentences": [{
             "sent_id": number, "raw": phrase.text, "sent": phrase.text,

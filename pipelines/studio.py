@@ -1,0 +1,178 @@
+"""What the tasks of an evaluation run on: CLIPs, diffusion hosts, segmenters and judges, each loaded once."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eval.arms import suits
+from pipelines.console import warn
+
+if TYPE_CHECKING:
+    from eval.arms import ArmName
+    from eval.options import Options
+    from eval.registry import TaskInfo
+    from eval.runner import Subject
+    from negclip_core.clip import Clip
+    from pipelines.host import Host
+
+__all__ = ["Studio"]
+
+_DRAWN = 2000  # pictures of the drawn world, for tasks that are given no data
+
+
+class Studio:
+    """Loads what the tasks of a run need, each thing once."""
+
+    def __init__(
+        self,
+        clip: str,
+        model: str,
+        device: str,
+        arms: "list[ArmName]",
+        options: dict[str, Any],
+        out: Path,
+        quiet: bool,
+    ) -> None:
+        self.clip, self.model, self.device = clip, model, device
+        self.arms, self.given, self.out, self.quiet = arms, options, out, quiet
+        self.made_with: dict[str, Any] = {}
+        self._host: Host | None = None
+        self._features: dict[Any, Any] = {}
+
+    def drawn_data(self) -> Path:
+        """The drawn world's held-out pictures, phrases and prompts, drawn here if they are not there yet."""
+        from pipelines.miniature import export
+
+        split = self.given["split"]
+        folder = self.out / "drawn" / split
+        if not (folder / export.LAST).exists():
+            export.run(folder, _DRAWN, 0, split, self.quiet)
+        return folder
+
+    def host(self) -> "Host":
+        from pipelines.host import load_host
+
+        self._host = self._host or load_host(self.model, self.device)
+        return self._host
+
+    def options(self, info: "TaskInfo") -> "Options":
+        from eval.options import Options
+
+        given = {name: value for name, value in self.given.items() if value is not None}
+        if info.kind == "generation":
+            given.setdefault("steps", self.host().default("steps", "num_inference_steps"))
+            given.setdefault("guidance_scale", self.host().default("guidance_scale", "guidance_scale"))
+        return Options(**given)
+
+    def subjects(self, info: "TaskInfo") -> "list[Subject]":
+        """The arms that suit a task, each with what it runs on."""
+        arms = [arm for arm in self.arms if suits(arm, info.kind)]
+        for arm in self.arms:
+            if arm not in arms:
+                warn(
+                    f"arm {arm.name} is none for tasks of {info.kind}; {info.name} leaves it out", self.quiet
+                )
+        if info.kind == "generation":
+            return self._painters(info, arms)
+        return self._finders(arms) if info.kind == "segmentation" else self._encoders(arms)
+
+    def _encoders(self, arms: "list[ArmName]") -> "list[Subject]":
+        from eval.arms import VANILLA, clip_source, parse_arms
+        from eval.encoders import Encoder
+        from eval.runner import Subject
+        from negclip_core.clip import Clip, load_clip
+
+        base = load_clip(clip_source(parse_arms(VANILLA)[0], self.clip).source, device=self.device)
+
+        def subject(name: str, clip: Clip) -> Subject:
+            return Subject(name, {"clip": clip.sha256}, lambda _: Encoder(name, clip, self._features))
+
+        subjects = []
+        for arm in arms:
+            source = clip_source(arm, self.clip)
+            loaded = (
+                base
+                if arm.name == VANILLA
+                else load_clip(source.source, source.architecture, self.device, base=base)
+            )
+            self.made_with[f"clip of {arm.name}"] = {"source": source.source, "sha256": loaded.sha256}
+            subjects.append(subject(arm.name, loaded))
+        return subjects
+
+    def _painters(self, info: "TaskInfo", arms: "list[ArmName]") -> "list[Subject]":
+        from eval.judges import load_judge
+        from integrations.stable_diffusion import slot_of
+        from negclip_core.files import sha256_folder
+        from negclip_core.models import resolve
+
+        host, judge_name = self.host(), self.options(info).judge
+        judge = load_judge(judge_name)
+        judged = {"source": judge_name, "sha256": sha256_folder(resolve(judge_name))}
+        self.made_with |= {"model": {"source": self.model, "sha256": host.sha256}, "judge": judged}
+        own = getattr(host.pipe, slot_of(host.pipe).module).config
+        return [self._painter(arm, self._encoder(arm, own), judge, judged["sha256"]) for arm in arms]
+
+    def _encoder(self, arm: "ArmName", own: Any) -> "Clip | None":
+        """The text encoder that an arm swaps in where a host's own has the configuration `own`."""
+        from negclip_core.clip import load_clip
+        from negclip_core.models import text_encoder_for
+
+        if not arm.swaps:
+            return None
+        source = arm.source or text_encoder_for(self.model, own.hidden_size, own.num_hidden_layers)
+        encoder = load_clip(source.source, source.architecture, self.device)
+        self.made_with[f"text encoder of {arm.name}"] = {"source": source.source, "sha256": encoder.sha256}
+        return encoder
+
+    def _painter(self, name: "ArmName", encoder: Any, judge: Any, judge_sum: str) -> "Subject":
+        from eval.generation import Painter
+        from eval.runner import Subject
+        from integrations.arms import Arm
+        from integrations.methods import find_method
+
+        host = self.host()
+        arm = Arm(name.name, find_method(name.method), encoder, name.gate)
+        arm.check(host.pipe)
+        settings = {
+            "model": host.sha256, "judge": judge_sum, "method": name.method, "gate": name.gate, "rest": name.rest,
+            "text_encoder": encoder.sha256 if encoder else None, "device": self.device.split(":")[0],
+        }  # fmt: skip
+
+        def make(key: str) -> Painter:
+            return Painter(name.name, arm, host.pipe, self.model, judge, self.out, f"images/{key}", name.rest)
+
+        return Subject(name.name, settings, make)
+
+    def _finders(self, arms: "list[ArmName]") -> "list[Subject]":
+        from eval.runner import Subject
+        from eval.segmentation import Finder
+        from integrations.clipseg import check_fit
+        from negclip_core.models import segmenter_of
+        from pipelines.segmenter import load_sam_model, load_segmenter
+
+        clipseg, sam = segmenter_of(self.model)
+        segmenter = load_segmenter(clipseg, self.device, self.quiet)
+        sharpener = load_sam_model(sam, self.device) if any(arm.refined for arm in arms) else None
+        self.made_with["segmenter"] = {"source": clipseg, "sha256": segmenter.sha256}
+        if sharpener is not None:
+            self.made_with["segment anything"] = {"source": sam}
+
+        def subject(arm: "ArmName") -> Subject:
+            encoder = self._encoder(arm, segmenter.model.config.text_config)
+            if encoder is not None:
+                check_fit(segmenter.model, segmenter.processor.tokenizer, encoder)
+            settings = {
+                "segmenter": segmenter.sha256, "gate": arm.gate, "sam": sam if arm.refined else None,
+                "text_encoder": encoder.sha256 if encoder else None, "device": self.device.split(":")[0],
+            }  # fmt: skip
+            used = sharpener if arm.refined else None
+            return Subject(arm.name, settings, lambda _: Finder(arm.name, segmenter, encoder, arm.gate, used))
+
+        return [subject(arm) for arm in arms]
+
+    def settings(self, data: Path | None) -> dict[str, Any]:
+        """What made the figures, for the report."""
+        from negclip_core.files import provenance
+
+        chosen = {name: value for name, value in self.given.items() if value is not None}
+        drawn = str(data) if data else "the drawn world's held-out split"
+        return {"data": drawn, "options": chosen, **self.made_with, "made_by": provenance()}
