@@ -6,7 +6,9 @@ from PIL import Image, ImageOps
 
 from negclip_core.errors import RequestError
 
-__all__ = ["open_image"]
+__all__ = ["SUFFIXES", "open_image"]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")  # of files that `open_image` reads
 
 # Only what pictures come as: Pillow reads dozens of formats, and rarely used readers are where its holes were.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
