@@ -3,13 +3,19 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from negclip_core.errors import RequestError
+from negclip_core.world.drawing import draw
+from negclip_core.world.scenes import sample_scene
 from pipelines.generate import Request
 from pipelines.generate import run as generate
 from pipelines.miniature.build import PARTS, Plan, run
 from pipelines.score import run as score
+from pipelines.segment import Request as Segmentation
+from pipelines.segment import run as segment
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +35,17 @@ def test_what_is_built_draws_and_scores_in_pairs(built: Path, tmp_path: Path) ->
     scores = score([result["images"][0]["path"]], ["a street"], str(built / "clip"),
                    ["vanilla", str(built / "negationclip")], "cpu")  # fmt: skip
     assert len(scores["arms"]) == 2
+
+
+def test_what_is_built_segments_and_sharpens(built: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    Image.fromarray(draw(sample_scene(np.random.default_rng(0)), 64).image).save(picture)
+    asked = {"model": str(built / "clipseg"), "text_encoder": str(built / "negationclip"), "quiet": True}
+    for refine in (None, "sam", "sam-proposals"):
+        request = Segmentation(picture, ("the man without a hat",), compare=True, refine=refine, threshold=0.01,
+                               sam=str(built / "sam") if refine else None, out=tmp_path / "masks", **asked)  # fmt: skip
+        masks = segment(request)["masks"]
+        assert [row["arm"] for row in masks] == ["vanilla", "negationclip"]
 
 
 def test_the_pipeline_folder_is_one_that_diffusers_loads_by_itself(built: Path) -> None:

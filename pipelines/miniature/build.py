@@ -2,8 +2,9 @@
 
 scenes ─► text tower ─► UNet ─► Stable Diffusion ─► (host) ─┐
    ├─► autoencoder ───────┘                                 ├─► NegationCLIP
-   ├─► image tower ─► CLIP                                  │
-   └─► judge      captions with what is absent ─────────────┘
+   ├─► image tower ─► CLIP ─► CLIPSeg                       │
+   ├─► judge, SAM                                           │
+   └─► captions with what is absent ────────────────────────┘
 """
 
 import json
@@ -26,7 +27,17 @@ from negclip_core.files import atomic_write_json, provenance
 from negclip_core.world.scenes import Scene
 from negclip_core.world.tokenizer import write_tokenizer
 from pipelines import synthesize, train
-from pipelines.miniature import autoencoder, clip, clipseg, export, image_tower, judge, stable_diffusion, unet
+from pipelines.miniature import (
+    autoencoder,
+    clip,
+    clipseg,
+    export,
+    image_tower,
+    judge,
+    sam,
+    stable_diffusion,
+    unet,
+)
 from pipelines.miniature.data import Pictures, pictures
 from pipelines.miniature.scene_tower import SceneTower
 
@@ -52,6 +63,7 @@ class Plan:
     unet_steps: int = 3_000
     clipseg_steps: int = 2_000
     segmented: int = 20_000  # pictures that its decoder is trained on
+    sam_steps: int = 1_500
     judge_steps: int = 3_300
     judged: tuple[int, int, int] = (30_000, 4_000, 4_000)
     batch: int = 128
@@ -62,8 +74,8 @@ class Plan:
     @classmethod
     def small(cls) -> "Plan":
         """For tests: everything is touched, nothing is learned."""
-        return cls(pictures=64, text_steps=2, labelled_steps=2, image_steps=2, autoencoder_steps=2, unet_steps=2, clipseg_steps=2, segmented=32, batch=8,
-                   captioned=60, judge_steps=2, judged=(64, 64, 64))  # fmt: skip
+        return cls(pictures=64, text_steps=2, labelled_steps=2, image_steps=2, autoencoder_steps=2, unet_steps=2, clipseg_steps=2, segmented=32, sam_steps=2,
+                   batch=8, captioned=60, judge_steps=2, judged=(64, 64, 64))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -157,6 +169,14 @@ def _build_clipseg(work: _Work) -> None:
     clipseg.calibrate(model.float(), work.tokenizer, validation, folder)
 
 
+def _build_sam(work: _Work) -> None:
+    plan = work.plan
+    model = sam.create(plan.seed)
+    sam.build(model, work.data, work.folder, steps=plan.sam_steps, seed=plan.seed, batch=max(1, plan.batch // 16),
+              quiet=work.quiet)  # fmt: skip
+    sam.save(model, work.folder / "sam")
+
+
 def _build_judge(work: _Work) -> None:
     plan = work.plan
     judge.build(work.folder / "judge", plan.judge_steps, plan.seed, not work.quiet, store=work.folder / "pictures",
@@ -197,6 +217,7 @@ PARTS: dict[str, Callable[[_Work], None]] = {
     "stable-diffusion": _build_stable_diffusion,
     "negationclip": _build_negationclip,
     "clipseg": _build_clipseg,
+    "sam": _build_sam,
     "judge": _build_judge,
 }
 
