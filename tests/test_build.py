@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,11 @@ def test_what_is_built_draws_and_scores_in_pairs(built: Path, tmp_path: Path) ->
 def test_what_is_built_segments_and_sharpens(built: Path, tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     Image.fromarray(draw(sample_scene(np.random.default_rng(0)), 64).image).save(picture)
-    asked = {"model": str(built / "clipseg"), "text_encoder": str(built / "negationclip"), "quiet": True}
+    asked: dict[str, Any] = {
+        "model": str(built / "clipseg"),
+        "text_encoder": str(built / "negationclip"),
+        "quiet": True,
+    }
     for refine in (None, "sam", "sam-proposals"):
         request = Segmentation(picture, ("the man without a hat",), compare=True, refine=refine, threshold=0.01,
                                sam=str(built / "sam") if refine else None, out=tmp_path / "masks", **asked)  # fmt: skip
