@@ -7,9 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.options import AsJson, Out, Quiet
+from negclip_core.errors import RequestError
+from pipelines.console import clean_output
+from pipelines.options import AsJson, Device, Out, Quiet
 
 __all__ = ["register", "run"]
+
+_SEGMENTER = "clipseg"  # the host whose decoder, and not a text tower, is trained
 
 
 def _host(name: str, folder: Path, names: list[str], bf16: bool) -> Any:
@@ -38,7 +42,6 @@ def run(
     """Train by `recipe`, with `changes` to its settings, and write an open_clip folder to `out`."""
     from negclip_core.checkpoints import write_open_clip_folder
     from negclip_core.clip import load_clip
-    from negclip_core.errors import RequestError
     from negclip_core.files import make_output_folder, provenance, sha256_file
     from negclip_core.training.data import TrainingSet, read_captions, split_rows
     from negclip_core.training.features import image_features
@@ -83,47 +86,90 @@ def run(
     }
 
 
+Captions = Annotated[
+    Path | None, typer.Option(help="COCO captions JSON with updated_caption (negclip synthesize).")
+]
+Images = Annotated[Path | None, typer.Option(help="The folder of its images.")]
+StartingClip = Annotated[
+    str | None, typer.Option(help="The CLIP to start from: a name, hub id, folder or file.")
+]
+RecipeName = Annotated[str, typer.Option("--objective", help="A recipe: paper, tokens, host, ... or a file.")]
+HostName = Annotated[
+    str | None,
+    typer.Option(
+        help="clipseg: train a segmenter's decoder instead. Else the diffusion model that the recipe host asks."
+    ),
+]
+Data = Annotated[Path | None, typer.Option(help="For clipseg: the folder of a task's files and images.")]
+TaskName = Annotated[str, typer.Option(help="For clipseg: whose training split is read (eval --list).")]
+SegmenterName = Annotated[str, typer.Option(help="For clipseg: the segmenter to start from.")]
+Beside = Annotated[
+    str | None,
+    typer.Option(help="For clipseg: the CLIP beside whose text tower it is trained. [default: its own]"),
+]
+Steps = Annotated[int, typer.Option(help="For clipseg.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the captions. [default: the recipe's]")]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Captions a step. [default: the recipe's; 64 expressions]")
+]
+LearningRate = Annotated[float | None, typer.Option(help="[default: the recipe's; 0.001]")]
+SplitBy = Annotated[str | None, typer.Option(help="image, or caption as the public code does.")]
+Limit = Annotated[int | None, typer.Option(help="Read this many captions, or expressions, only.")]
+OrderSeed = Annotated[int, typer.Option(help="Of the order of the captions and all else that is random.")]
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb to the command line."""
 
     @app.command()
     def train(
-        captions: Annotated[
-            Path, typer.Option(help="COCO captions JSON with updated_caption (negclip synthesize).")
-        ],
-        images: Annotated[Path, typer.Option(help="The folder of its images.")],
-        clip: Annotated[str, typer.Option(help="The CLIP to start from: a name, hub id, folder or file.")],
-        recipe: Annotated[
-            str, typer.Option("--objective", help="A recipe: paper, tokens, host, ... or a file.")
-        ] = "paper",
-        host: Annotated[
-            str | None, typer.Option(help="The diffusion model that the recipe host asks.")
-        ] = None,
-        epochs: Annotated[
-            int | None, typer.Option(help="Passes over the captions. [default: the recipe's]")
-        ] = None,
-        batch_size: Annotated[
-            int | None, typer.Option(help="Captions a step. [default: the recipe's]")
-        ] = None,
-        learning_rate: Annotated[float | None, typer.Option(help="[default: the recipe's]")] = None,
-        split: Annotated[str | None, typer.Option(help="image, or caption as the public code does.")] = None,
-        limit: Annotated[int | None, typer.Option(help="Read this many captions only.")] = None,
-        seed: Annotated[
-            int, typer.Option(help="Of the order of the captions and all else that is random.")
-        ] = 0,
+        captions: Captions = None,
+        images: Images = None,
+        clip: StartingClip = None,
+        recipe: RecipeName = "paper",
+        host: HostName = None,
+        data: Data = None,
+        task: TaskName = "refcocog",
+        model: SegmenterName = "miniature",
+        text_encoder: Beside = None,
+        steps: Steps = 20_000,
+        epochs: Epochs = None,
+        batch_size: BatchSize = None,
+        learning_rate: LearningRate = None,
+        split: SplitBy = None,
+        limit: Limit = None,
+        seed: OrderSeed = 0,
         out: Out = Path("out"),
+        device: Device = "auto",
         as_json: AsJson = False,
         quiet: Quiet = False,
     ) -> None:
         """Fine-tune a CLIP's text tower on negated captions; repeating the command goes on where it stopped."""
         from pipelines.cli import show
 
+        if host == _SEGMENTER:
+            if data is None:
+                raise RequestError(
+                    f"--host {_SEGMENTER}: needs --data, the folder of {task}'s files and images"
+                )
+            from pipelines import train_segmenter
+
+            given: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate}
+            request = train_segmenter.Request(
+                task, data, out, model, text_encoder, steps, limit=limit, seed=seed, device=device, quiet=quiet,
+                **{name: value for name, value in given.items() if value is not None},
+            )  # fmt: skip
+            with clean_output():
+                trained = train_segmenter.run(request)
+            line = (
+                f"{trained['checkpoint']}: {trained['steps']} steps on {trained['expressions']} expressions"
+            )
+            return show(trained, as_json, [line])
+        if captions is None or images is None or clip is None:
+            raise RequestError(
+                "a text tower is trained on --captions and their --images, starting from --clip"
+            )
         result = run(captions, images, clip, out, recipe, host, limit, quiet, epochs=epochs, batch_size=batch_size,
                      learning_rate=learning_rate, split=split, seed=seed)  # fmt: skip
-        show(
-            result,
-            as_json,
-            [
-                f"{result['checkpoint']}: best epoch {result['best_epoch']} of {len(result['validation_loss'])}"
-            ],
-        )
+        best, last = result["best_epoch"], len(result["validation_loss"])
+        show(result, as_json, [f"{result['checkpoint']}: best epoch {best} of {last}"])

@@ -135,7 +135,7 @@ def clipseg_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) 
         "num_hidden_layers": LAYERS,
         "num_attention_heads": 2,
         "hidden_size": WIDTH,
-        "intermediate_size": 128,
+        "intermediate_size": 256,
     }
     words = {
         "vocab_size": len(tokenizer),

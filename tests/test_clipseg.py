@@ -45,7 +45,7 @@ def test_one_look_at_the_image_gives_what_the_model_gives(
     inputs = processor(text=[NEGATED, PLAIN], images=[photograph] * 2, padding=True, return_tensors="pt")
     with torch.no_grad():
         expected = model(**inputs).logits.sigmoid()
-    assert torch.allclose(heat_maps(model, processor, photograph, [NEGATED, PLAIN]), expected, atol=1e-6)
+    assert torch.allclose(heat_maps(model, processor, photograph, [NEGATED, PLAIN]), expected, atol=1e-4)
 
 
 def test_the_image_is_encoded_once(model: Any, processor: Any, photograph: Image.Image) -> None:

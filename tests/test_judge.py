@@ -143,7 +143,8 @@ def test_precision_and_recall() -> None:
 
 
 def test_training_is_resumed_bit_for_bit_and_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.miniature import judge, loop
+    from negclip_core.training import fit as loop
+    from pipelines.miniature import judge
 
     store = tmp_path / "pictures"
     figures = build(

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from negclip_core.precision import mixed_precision
+from negclip_core.training.fit import Average, fit
 from pipelines.miniature.data import Pictures
-from pipelines.miniature.loop import Average, fit
 
 __all__ = ["LATENT_CHANNELS", "build", "create", "to_tensor"]
 

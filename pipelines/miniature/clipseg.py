@@ -27,12 +27,12 @@ from negclip_core.clip import Clip
 from negclip_core.files import atomic_write_json
 from negclip_core.layouts.transformers import text_config, text_weights, vision_config, vision_weights
 from negclip_core.precision import mixed_precision
+from negclip_core.training.fit import Average, fit, kept
 from negclip_core.world.referring import referring, unmatched
 from negclip_core.world.scenes import Scene
 from pipelines.miniature.data import SIZE, Pictures
 from pipelines.miniature.half import load_in_float32
 from pipelines.miniature.image_tower import MEAN, STD, crops, normalise, span
-from pipelines.miniature.loop import Average, fit, kept
 
 __all__ = ["assemble", "build", "calibrate", "save"]
 

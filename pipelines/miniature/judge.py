@@ -14,12 +14,12 @@ from eval.judges.miniature import LABELS, JudgeNetwork, MiniatureJudge, scene_la
 from negclip_core.errors import RequestError
 from negclip_core.files import atomic_write_json
 from negclip_core.precision import mixed_precision
+from negclip_core.training.fit import fit
 from negclip_core.world.catalog import ATTRIBUTES
 from negclip_core.world.scenes import Scene
 from pipelines.miniature.data import Pictures, pictures
 from pipelines.miniature.degrade import photometric, spoil
 from pipelines.miniature.labels import MOST_THINGS
-from pipelines.miniature.loop import fit
 
 __all__ = ["against_people", "build"]
 

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from negclip_core.files import atomic_path
+from negclip_core.training.fit import Average, fit
 from pipelines.miniature.data import SIZE, Pictures
 from pipelines.miniature.image_tower import span
-from pipelines.miniature.loop import Average, fit
 
 __all__ = ["build", "create", "save"]
 

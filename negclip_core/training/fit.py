@@ -1,4 +1,4 @@
-"""The training loop that every part of the miniature shares: seeded by step, checkpointed, resumable bit for bit."""
+"""A training loop for any loss: seeded by step, checkpointed, resumable bit for bit. The miniature and decoders share it."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping

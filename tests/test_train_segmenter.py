@@ -1,0 +1,115 @@
+"""`negclip train --host clipseg`: only the decoder learns, beside the chosen text tower; a killed run goes on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPSegForImageSegmentation
+from typer.testing import CliRunner
+
+from negclip_core.clip import load_clip
+from negclip_core.errors import RequestError
+from negclip_core.training import fit
+from pipelines.cli import app
+from pipelines.segmenter import load_segmenter
+from pipelines.train_segmenter import Request, run
+
+SIDE = 24
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures that are bright where "the dog" is, in RefCOCOg's form."""
+    folder = tmp_path_factory.mktemp("refcocog")
+    images, things, refs = [], [], []
+    for number in range(8):
+        left = 2 + number
+        pixels = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
+        pixels[4:16, left : left + 12] = 255
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "height": SIDE, "width": SIDE})
+        box = [left, 4, left + 12, 4, left + 12, 16, left, 16]
+        things.append({"id": number, "image_id": number, "segmentation": [box]})
+        refs.append({"ref_id": number, "ann_id": number, "image_id": number, "split": "train",
+                     "sentences": [{"sent_id": number, "sent": "the dog"}]})  # fmt: skip
+    (folder / "refcocog.json").write_text(json.dumps(refs))
+    (folder / "instances_train.json").write_text(json.dumps({"images": images, "annotations": things}))
+    return folder
+
+
+@pytest.fixture
+def settings(data: Path, clipseg_folder: Path, other_clip_folder: Path) -> dict[str, Any]:
+    return {"task": "refcocog", "data": data, "model": str(clipseg_folder), "text_encoder": str(other_clip_folder),
+            "batch_size": 4, "quiet": True, "device": "cpu"}  # fmt: skip
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return CLIPSegForImageSegmentation.from_pretrained(folder).state_dict()
+
+
+def loss(folder: Path, data: Path) -> float:
+    """Mean cross-entropy of the first picture's mask."""
+    found = load_segmenter(str(folder), "cpu")
+    heat = found.heat(Image.open(data / "0.png").convert("RGB"), ["the dog"])[0]
+    true = np.zeros((SIDE, SIDE), dtype=bool)
+    true[4:16, 2:14] = True
+    return float(-np.log(np.clip(np.where(true, heat, 1 - heat), 1e-6, 1)).mean())
+
+
+def test_the_decoder_learns_and_all_else_stays(
+    settings: dict[str, Any], data: Path, clipseg_folder: Path, other_clip_folder: Path, tmp_path: Path
+) -> None:
+    result = run(Request(**settings, steps=60, learning_rate=1e-2, out=tmp_path / "out"))
+    assert result == {"checkpoint": str(tmp_path / "out"), "expressions": 8, "steps": 60}
+    before, after = weights(clipseg_folder), weights(tmp_path / "out")
+    moved = {name for name in before if not torch.equal(before[name].float(), after[name].float())}
+    assert {name.split(".")[0] for name in moved} == {"clip", "decoder"}
+    assert {name.split(".")[1] for name in moved if name.startswith("clip.")} == {
+        "text_model",
+        "text_projection",
+    }
+    tower = load_clip(other_clip_folder).text_encoder(projection=True).state_dict()
+    for name, tensor in tower.items():
+        torch.testing.assert_close(after[f"clip.{name}"].float(), tensor.float(), rtol=1e-3, atol=1e-3)
+    assert loss(tmp_path / "out", data) < 0.7 * loss(clipseg_folder, data)
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(Request(**settings, steps=6, out=tmp_path / "whole"))
+    monkeypatch.setattr(fit, "_CHECKPOINT_SECONDS", 0.0)
+    taken = torch.optim.AdamW.step
+    counts = {"steps": 0}
+
+    def killed(self: torch.optim.AdamW, *given: Any) -> Any:
+        counts["steps"] += 1
+        if counts["steps"] == 4:
+            raise KeyboardInterrupt
+        return taken(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(Request(**settings, steps=6, out=tmp_path / "cut"))
+    run(Request(**settings, steps=6, out=tmp_path / "cut"))
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_what_cannot_be_trained_on_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    for changes, message in (
+        ({"task": "retrieval"}, "is one of understanding"),
+        ({"steps": 0}, "--steps 0"),
+        ({"data": tmp_path / "nowhere"}, "no such data folder"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            run(Request(**(settings | {"steps": 1} | changes), out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    for arguments in (["--host", "clipseg"], ["--clip", "miniature"]):
+        result = CliRunner().invoke(app, ["train", *arguments, "--out", str(tmp_path / "out")])
+        assert isinstance(result.exception, RequestError)
