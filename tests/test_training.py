@@ -167,6 +167,22 @@ def test_the_way_from_a_thing_is_the_mean_over_the_captions_that_deny_it(
         )
 
 
+def test_captions_that_say_nothing_else_leave_the_end_token_to_the_contrast(
+    clip: Clip, clip_folder: Path, data: TrainingSet
+) -> None:
+    alone = TrainingSet(**{**vars(data), "affirmative": data.empty.expand(len(data.image), -1)})
+    student = load_clip(clip_folder)
+    with torch.no_grad():
+        student.model.text_projection.mul_(-1)  # of which the pooled state alone knows
+
+    def loss(of: Clip, texts: TrainingSet) -> float:
+        torch.manual_seed(0)
+        return float(create({"name": "token_targets"})(_situation(of, texts, clip)))
+
+    assert loss(student, alone) == loss(clip, alone)
+    assert loss(student, data) > loss(clip, data) + 0.5
+
+
 def test_strangers_stand_only_in_what_all_texts_begin_with(clip: Clip) -> None:
     texts = ("a street without cars and a tree", "a street with cars and a tree", "a street and a tree")
     ids = [tokenise(clip.tokenizer, [text] * 400) for text in texts]

@@ -22,7 +22,7 @@ from negclip_core.captions.synthesis import Claim
 
 __all__ = ["PhrasingWriter"]
 
-_SHARES = {"before": 0.6, "after": 0.22, "affix": 0.18}
+_SHARES = {"before": 0.55, "after": 0.3, "affix": 0.15}
 _EXISTENCE = (
     0.5  # share of answers about presence that become a sentence of their own ("There are no cars here.")
 )

@@ -13,6 +13,9 @@ put out; without it no tower could reach h*.
 A caption and its rest differ in length, so each position is held against the one of the same word; where the negation
 itself stands, against the rest's end. Positions before the negation cannot know of it (attention is causal) and keep
 vanilla's states. The projected embedding, of which CLIPSeg reads the length as well, is that of h* at the end token.
+
+Captions that say nothing else ("there are no cars") have no rest that resembles any picture, and h* would be less like
+every picture than "there are cars" is. Their end token is free: the contrastive objectives set it.
 """
 
 from collections.abc import Sequence
@@ -99,43 +102,28 @@ def at_end(states: Tensor, ids: Tensor) -> Tensor:
 
 
 class Ways(NamedTuple):
-    """The way from each thing that captions deny to its absence, float [things, width] each; and what is left, float
-    [width], of captions that say nothing else ("there are no cars")."""
+    """The way from each thing that captions deny to its absence, float [things, width] each."""
 
     last: Tensor
     penultimate: Tensor
-    rest_last: Tensor
-    rest_penultimate: Tensor
 
 
 @torch.no_grad()
 def ways(vanilla: CLIP, data: TrainingSet) -> Ways:
-    """The mean of h(rest) - h(rest with the thing) at the end token, over captions that deny that thing alone.
-
-    What is left of captions that say nothing else is the mean of h(with the thing) over all of them: an empty text is
-    like no picture at all, and "there are no cars" would be less like any of them than "there are cars".
-    """
-
-    def ends(text: str, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Both layers' states at the end tokens of a text of the rows."""
-        ids = cut(getattr(data, text)[rows].long())
-        states = text_states(vanilla, ids)
-        return at_end(states.last, ids), at_end(states.penultimate, ids)
-
-    alone = torch.nonzero(data.affirmative.argmax(1) == 1)[: 4 * _CAPTIONS, 0]
-    width = vanilla.ln_final.weight.shape[0]
-    rest = [states.mean(0) for states in ends("asserted", alone)] if len(alone) else [torch.zeros(width)] * 2
-    single = data.absent.sum(1) == 1
-    found = []
+    """The mean of h(rest) - h(rest with the thing) at the end token, over captions that deny that thing alone and say more."""
+    found: dict[str, list[Tensor]] = {"last": [], "penultimate": []}
+    alone = (data.absent.sum(1) == 1) & (data.affirmative.argmax(1) > 1)
     for thing in range(data.absent.shape[1]):
-        rows = torch.nonzero(data.absent[:, thing] & single)[:_CAPTIONS, 0]
-        if not len(rows):  # denied together with others only
+        rows = torch.nonzero(data.absent[:, thing] & alone)[:_CAPTIONS, 0]
+        if not len(rows):  # denied together with others only, or where nothing else is said
             rows = torch.nonzero(data.absent[:, thing])[:_CAPTIONS, 0]
-        empty = (data.affirmative[rows].argmax(1) == 1)[:, None]
-        both = zip(ends("affirmative", rows), ends("asserted", rows), rest, strict=True)
-        found.append([(torch.where(empty, left, without) - having).mean(0) for without, having, left in both])
-    means = [torch.stack(layer) for layer in zip(*found, strict=True)] or [torch.zeros(0, width)] * 2
-    return Ways(*means, *rest)
+        texts = [cut(getattr(data, name)[rows].long()) for name in ("affirmative", "asserted")]
+        without, having = (text_states(vanilla, ids) for ids in texts)
+        for layer, means in found.items():
+            ways_of_all = at_end(getattr(without, layer), texts[0]) - at_end(getattr(having, layer), texts[1])
+            means.append(ways_of_all.mean(0))
+    nothing = torch.zeros(0, vanilla.ln_final.weight.shape[0])
+    return Ways(*(torch.stack(means) if means else nothing for means in found.values()))
 
 
 def strangers(ids: Sequence[Tensor], embeddings: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -187,10 +175,8 @@ class Objective:
                 text_states(now.teacher, ids, new) for ids in (negated, affirmative, asserted)
             )
             target = {}
-            empty = (affirmative.argmax(1) == 1)[:, None, None]
-            for layer in ("last", "penultimate"):
+            for layer in Ways._fields:
                 without, there = getattr(rest, layer).float(), getattr(having, layer)
-                without = torch.where(empty, getattr(self._ways[0], f"rest_{layer}"), without)
                 way = at_end(without, affirmative) - at_end(there, asserted)
                 # What a caption denies may be unknown; then its own way is all there is.
                 mean = torch.where(denies, absent @ getattr(self._ways[0], layer), way)
@@ -200,6 +186,11 @@ class Objective:
                     beyond = attainable(now.teacher.ln_final, beyond)
                 target[layer] = torch.where(free, beyond, getattr(own, layer).float())
             pooled = at_end(target["last"], negated) @ now.teacher.text_projection.float()
-        loss = relative_error(states.last, target["last"])
-        loss = loss + relative_error(states.penultimate, target["penultimate"])
-        return self.weight * (loss + relative_error(states.pooled[:, None], pooled[:, None]))
+        says_more = affirmative.argmax(1, keepdim=True) > 1
+        ends = torch.arange(length, device=negated.device)[None] == negated.argmax(1, keepdim=True)
+        held = (says_more | ~ends).float()
+        loss = relative_error(states.last, target["last"], held)
+        loss = loss + relative_error(states.penultimate, target["penultimate"], held)
+        return self.weight * (
+            loss + relative_error(states.pooled[:, None], pooled[:, None], says_more.float())
+        )
