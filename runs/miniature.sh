@@ -6,30 +6,39 @@ cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY=PASSIVE
 work=build/miniature
 
-# 1. The models: CLIP, autoencoder, UNet, pipeline, captions that say what is absent, NegationCLIP, judge.
+# 1. The models: CLIP, autoencoder, UNet, pipeline, captions that say what is absent, NegationCLIP, CLIPSeg, SAM, judge.
 negclip miniature build --out "$work"
 
-# 2. Other ways to train the text tower, to compare with: the paper's recipe, token targets, the frozen host's score.
-for recipe in paper tokens host; do
+# 2. Other ways to train the text tower, to compare with (the paper's recipe, the frozen host's score), and other seeds.
+train() {
     negclip train --captions "$work/captioned/negated_captions.json" --images "$work/captioned/images" \
-        --clip "$work/clip" --host "$work/stable-diffusion" --objective "$recipe" --out "$work/arms/$recipe"
-done
+        --clip "$work/clip" --host "$work/stable-diffusion" --objective "$1" --seed "$2" --out "$work/arms/$3"
+}
+train paper 0 paper
+train host 0 host
+train tokens 1 seed1
+train tokens 2 seed2
 
 # 3. Does it understand? Held-out pictures and phrasings.
-negclip eval valse-existence,negrefcocog,retrieval,celeba --arms vanilla,negationclip --out "$work/eval"
+others=""
+for arm in paper host seed1 seed2; do others="$others,$arm=$work/arms/$arm"; done
+negclip eval valse-existence,negrefcocog,retrieval,celeba --arms "vanilla,negationclip$others" --out "$work/eval"
 
 # 4. Does it draw what was asked for, and nothing that was denied? Held-out prompts, in pairs.
-arms=vanilla,affirmative-rest,negationclip,negationclip-no-gate,negative-prompt,both
-for recipe in paper tokens host; do arms="$arms,$recipe=$work/arms/$recipe"; done
-negclip eval t2i-negation --arms "$arms" --limit 800 --out "$work/eval-pictures"
-negclip eval t2i-negation --arms "$arms" --limit 800 --guidance-scale 1 --out "$work/eval-pictures"
+arms="vanilla,affirmative-rest,negationclip,negationclip-no-gate,negative-prompt,both$others"
+negclip eval t2i-negation --arms "$arms" --limit 560 --steps 10 --out "$work/eval-pictures"
+negclip eval t2i-negation --arms "$arms" --limit 560 --steps 10 --guidance-scale 1 --out "$work/eval-pictures"
 
-# 5. What could a perfect tower draw, how far is the judge to be trusted, and what do pairs look like that nobody picked?
+# 5. Does it find "the man without a hat", and nothing where there is none? Refined: sharpened by Segment Anything.
+negclip eval refcocog-negated,refcocog,grefcoco --out "$work/eval-masks" \
+    --arms vanilla,negationclip,negationclip-no-gate,vanilla-refined,negationclip-refined
+
+# 6. What could a perfect tower draw, how far is the judge to be trusted, and what do pairs look like that nobody picked?
 python runs/target_states.py miniature "$work/clip" "$work/captioned/negated_captions.json"
 python runs/judge_against_people.py docs/results/labelled/labels.json
 python runs/unpicked.py "$work/unpicked.png"
 
-# 6. What ships: half precision, 50 MB at most.
-for part in clip negationclip stable-diffusion judge; do
+# 7. What ships: half precision, 50 MB at most.
+for part in clip negationclip stable-diffusion clipseg sam judge; do
     rm -rf "negclip_core/miniature/$part" && cp -r "$work/$part" negclip_core/miniature/
 done
