@@ -107,6 +107,33 @@ def test_pairwise_asks_for_the_opposite_where_the_thing_is_there(clip: Clip, dat
     torch.testing.assert_close(loss, torch.nn.functional.softplus(-right).mean())
 
 
+def test_sentences_of_existence_are_held_against_pictures_of_either_kind(
+    clip: Clip, data: TrainingSet
+) -> None:
+    rows = torch.nonzero(data.absent[:, data.things.index("car")] & (data.absent.sum(1) == 1))[:, 0]
+    holds = data.image % 2 == 0
+    alone = {"holds": holds, "affirmative": data.empty.expand(len(data.image), -1)}
+    # Where every picture that lacks cars looks alike, and so does every other, a sentence is told from its
+    # counterpart by one number.
+    lacks, has = (torch.nn.functional.normalize(torch.randn(32), dim=0) for _ in range(2))
+    features = torch.stack([lacks if held else has for held in holds])
+    known = TrainingSet(
+        **{**vars(data), **alone, "features": features, "image": torch.arange(len(data.image))}
+    )
+    situation = Situation(clip.model, clip.model, known, rows[:1])
+    with torch.no_grad():
+        negated, asserted = (
+            clip.model.encode_text(ids[rows[:1]].long(), normalize=True)[0]
+            for ids in (data.negated, data.asserted)
+        )
+    softplus = torch.nn.functional.softplus
+    expected = [softplus(-5 * (negated - asserted) @ lacks), softplus(5 * (negated - asserted) @ has)]
+    loss = create({"name": "existence", "scale": 5.0})(situation)
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+    # A caption that says more is none of its business.
+    assert create({"name": "existence"})(_situation(clip, data)) == 0
+
+
 def test_targets_leave_the_words_before_the_negation_alone(clip: Clip) -> None:
     negated, asserted, rest = (
         tokenise(clip.tokenizer, [text])
@@ -177,7 +204,8 @@ def test_captions_that_say_nothing_else_leave_the_end_token_to_the_contrast(
 
     def loss(of: Clip, texts: TrainingSet) -> float:
         torch.manual_seed(0)
-        return float(create({"name": "token_targets"})(_situation(of, texts, clip)))
+        with torch.no_grad():
+            return float(create({"name": "token_targets"})(_situation(of, texts, clip)))
 
     assert loss(student, alone) == loss(clip, alone)
     assert loss(student, data) > loss(clip, data) + 0.5
