@@ -49,6 +49,7 @@ class Checkpoint:
     config_known: bool = (
         True  # False: the file has no config, so heads and activation are OpenAI's by convention
     )
+    dtypes: dict[str, torch.dtype] = field(default_factory=dict)  # of the file's tensors, by canonical name
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -113,6 +114,7 @@ def _canonical(weights: dict[str, Tensor], path: Path, document: dict[str, Any])
         else:
             shown = ", ".join(list(weights)[:3])
             raise RequestError(f"{path}: expected {_LAYOUTS}, got {len(weights)} tensors such as {shown}")
+        dtypes = {name: tensor.dtype for name, tensor in found.items()}
         found = {name: tensor.float().contiguous() for name, tensor in found.items()}
         config = openai.config_from_shapes(found)
     except (KeyError, ValueError, IndexError, RuntimeError) as error:
@@ -128,7 +130,7 @@ def _canonical(weights: dict[str, Tensor], path: Path, document: dict[str, Any])
         path.parent if document and any((path.parent / name).is_file() for name in TOKENIZER_FILES) else None
     )
     preprocess = document.get("preprocess_cfg", {})
-    return Checkpoint(found, config, layout, sha256_file(path), preprocess, folder, bool(document))
+    return Checkpoint(found, config, layout, sha256_file(path), preprocess, folder, bool(document), dtypes)
 
 
 def _check_shapes(found: dict[str, Any], said: dict[str, Any], path: Path) -> None:
@@ -159,7 +161,7 @@ def write_open_clip_folder(
     preprocess: Mapping[str, Any],
     made_by: Mapping[str, Any],
     tokenizer_folder: Path | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
 ) -> str:
     """Write a CLIP as an open_clip folder (`local-dir:` and, uploaded, `hf-hub:` read it); return the weights' SHA-256.
 
@@ -168,6 +170,7 @@ def write_open_clip_folder(
         config, preprocess: open_clip's `model_cfg` and `preprocess_cfg`.
         made_by: what made it (versions, settings, seeds, sums of inputs); kept in `README.md` and in the weights' file.
         tokenizer_folder: where to copy tokenizer files from, for a vocabulary that is not CLIP's own.
+        dtype: of the file's floats; None: each its own.
     """
     from safetensors.torch import save_file
 
@@ -179,7 +182,9 @@ def write_open_clip_folder(
         # Any name makes open_clip's `local-dir:` take the tokenizer in the folder rather than CLIP's own.
         config["text_cfg"] = {**config["text_cfg"], "hf_tokenizer_name": "."}
     tensors = {
-        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        name: tensor.detach()
+        .to("cpu", dtype if dtype and tensor.is_floating_point() else tensor.dtype)
+        .contiguous()
         for name, tensor in weights.items()
         if name != "attn_mask"
     }

@@ -112,7 +112,7 @@ def test_sentences_of_existence_are_held_against_pictures_of_either_kind(
 ) -> None:
     rows = torch.nonzero(data.absent[:, data.things.index("car")] & (data.absent.sum(1) == 1))[:, 0]
     holds = data.image % 2 == 0
-    alone = {"holds": holds, "affirmative": data.empty.expand(len(data.image), -1)}
+    alone: dict[str, Any] = {"holds": holds, "affirmative": data.empty.expand(len(data.image), -1)}
     # Where every picture that lacks cars looks alike, and so does every other, a sentence is told from its
     # counterpart by one number.
     lacks, has = (torch.nn.functional.normalize(torch.randn(32), dim=0) for _ in range(2))

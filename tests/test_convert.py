@@ -1,0 +1,155 @@
+"""One CLIP from every layout to every other: the same tensors bit for bit, the same numbers from three libraries."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from typer.testing import CliRunner
+
+from negclip_core.checkpoints import Checkpoint, read_checkpoint, write_open_clip_folder
+from negclip_core.clip import load_clip
+from negclip_core.convert import LAYOUTS, architecture_of, write_checkpoint
+from negclip_core.errors import RequestError
+from pipelines.cli import app
+from pipelines.convert import run
+
+TEXTS = ["a street with no cars", "a park"]
+NAMES = {
+    "openai": "clip.pt",
+    "open_clip": "open_clip",
+    "transformers": "transformers",
+    "comfyui": "clip_l.safetensors",
+}
+
+
+def mixed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As OpenAI's files are: matrices in half precision, norms and embeddings not."""
+    halves = ("attn.in_proj", "attn.out_proj", "mlp.", "text_projection", "visual.proj", "conv1")
+    return {
+        name: tensor.half() if any(part in name for part in halves) else tensor
+        for name, tensor in weights.items()
+    }
+
+
+@pytest.fixture(params=[True, False], ids=["quick_gelu", "gelu"])
+def source(request: pytest.FixtureRequest, clip_folder: Path, tmp_path: Path) -> Path:
+    """An open_clip folder of mixed dtypes."""
+    own = read_checkpoint(clip_folder)
+    folder = tmp_path / "source"
+    write_open_clip_folder(
+        folder, mixed(own.weights), {**own.config, "quick_gelu": request.param}, preprocess=own.preprocess, made_by={},
+        tokenizer_folder=clip_folder, dtype=None,
+    )  # fmt: skip
+    return folder
+
+
+def converted(checkpoint: Checkpoint, out: Path, layout: str) -> Checkpoint:
+    write_checkpoint(checkpoint, out / NAMES[layout], layout, {})
+    return read_checkpoint(out / NAMES[layout])
+
+
+@pytest.mark.parametrize("second", LAYOUTS)
+@pytest.mark.parametrize("first", LAYOUTS)
+def test_there_and_back_nothing_changes(source: Path, tmp_path: Path, first: str, second: str) -> None:
+    own = read_checkpoint(source)
+    there = converted(own, tmp_path / "there", first)
+    assert there.layout == first
+    back = converted(converted(there, tmp_path / "further", second), tmp_path / "back", "open_clip")
+    whole = "comfyui" not in (first, second)
+    expected = [
+        name for name in own.weights if whole or not (name.startswith("visual.") or name == "logit_scale")
+    ]
+    assert sorted(back.weights) == sorted(expected)
+    for name in expected:
+        assert torch.equal(back.weights[name], own.weights[name]), name
+        assert back.dtypes[name] == own.dtypes[name], name
+
+
+def test_three_libraries_say_the_same(source: Path, tmp_path: Path) -> None:
+    import open_clip
+    from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    own = load_clip(source)
+    for layout in ("open_clip", "transformers"):
+        write_checkpoint(own.checkpoint, tmp_path / layout, layout, {})
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    theirs = open_clip.create_model(f"local-dir:{tmp_path / 'open_clip'}").eval()
+    hub = CLIPModel.from_pretrained(tmp_path / "transformers", dtype=torch.float32).eval()
+    tokenizer = CLIPTokenizer.from_pretrained(tmp_path / "transformers")
+    processor = CLIPImageProcessor.from_pretrained(tmp_path / "transformers")
+    ids = tokenizer(TEXTS, padding="max_length", max_length=77, return_tensors="pt").input_ids
+    pixels = own.preprocess(picture)[None]
+    torch.testing.assert_close(
+        processor(picture, return_tensors="pt").pixel_values, pixels, rtol=1e-4, atol=1e-5
+    )
+    normal = torch.nn.functional.normalize
+    with torch.no_grad():
+        texts = [own.encode_text(TEXTS), theirs.encode_text(ids, normalize=True),
+                 normal(hub.get_text_features(ids).pooler_output, dim=-1)]  # fmt: skip
+        images = [own.encode_image([picture]), theirs.encode_image(pixels, normalize=True),
+                  normal(hub.get_image_features(pixels).pooler_output, dim=-1)]  # fmt: skip
+    for found in (texts, images):
+        for other in found[1:]:
+            torch.testing.assert_close(other, found[0], rtol=1e-4, atol=1e-5)
+    assert hub.logit_scale.exp().item() == pytest.approx(own.logit_scale)
+    # A text tower alone is a model of its own.
+    write_checkpoint(load_clip(source).checkpoint, tmp_path / "clip_l.safetensors", "comfyui", {})
+    alone = read_checkpoint(tmp_path / "clip_l.safetensors")
+    write_checkpoint(alone, tmp_path / "tower", "transformers", {})
+    CLIPTextModelWithProjection.from_pretrained(tmp_path / "tower")
+
+
+def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        app, ["convert", "miniature/clip", str(tmp_path / "clip.safetensors"), "--to", "openai", "--json"]
+    )
+    document = json.loads(result.stdout)
+    assert document.keys() == {"in", "out", "layout", "architecture", "tensors", "sha256"}
+    assert document["sha256"] == load_clip(tmp_path / "clip.safetensors").sha256
+    assert document["tensors"] == len(read_checkpoint(tmp_path / "clip.safetensors").weights)
+
+
+@pytest.mark.parametrize(
+    "name", ["ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", "ViT-H-14", "ViT-bigG-14", "RN50"]
+)
+def test_architectures_are_known_by_their_sizes(name: str) -> None:
+    import open_clip
+
+    config = open_clip.get_model_config(name)
+    assert config is not None
+    assert architecture_of(config) == name
+
+
+def test_what_cannot_be_written_is_refused(clip_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out, layout, message in (
+        ("out", "onnx", "is not known; there are: openai"),
+        ("out", "openai", "is one file; give it a name ending in"),
+        ("clip.pt", "comfyui", r"ending in \.safetensors"),
+        ("file", "transformers", "a file of that name is there"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            run(str(clip_folder), tmp_path / out, layout)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_clips_own_tokenizer_goes_with_clips_own_words(tmp_path: Path) -> None:
+    from open_clip.tokenizer import SimpleTokenizer
+    from transformers import CLIPTokenizer
+
+    import negclip_core.convert as convert
+
+    config = {"text_cfg": {"vocab_size": 49408, "context_length": 77}}
+    convert._write_tokenizer(Checkpoint({}, config, "openai", ""), tmp_path)
+    written = CLIPTokenizer.from_pretrained(tmp_path)
+    texts = ["a street with no cars", "isn't it? a café, 3 dogs"]
+    ids = written(texts, padding="max_length", max_length=77, return_tensors="pt").input_ids
+    own = SimpleTokenizer()(texts)
+    # Where a text ends, CLIP's own pads with zeros and transformers' with the end token: neither is read.
+    ends = own.argmax(1)
+    for row, end in enumerate(ends.tolist()):
+        assert torch.equal(ids[row, : end + 1], own[row, : end + 1])
