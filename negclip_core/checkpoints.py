@@ -15,6 +15,8 @@ from torch import Tensor
 from negclip_core.errors import RequestError
 from negclip_core.files import atomic_path, atomic_write_json, atomic_write_text, sha256_file
 from negclip_core.layouts import openai, transformers
+from negclip_core.layouts.embedded import text_encoders
+from negclip_core.layouts.torchscript import is_torchscript, read_torchscript
 
 __all__ = [
     "FOLDER_LAYOUTS",
@@ -52,8 +54,11 @@ class Checkpoint:
     dtypes: dict[str, torch.dtype] = field(default_factory=dict)  # of the file's tensors, by canonical name
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, width: int | None = None) -> Checkpoint:
     """Read a CLIP from a file, or from an open_clip or transformers folder.
+
+    Args:
+        width: of the text tower that is meant, for a Stable Diffusion checkpoint that holds several.
 
     Raises:
         RequestError: it is none of these, is damaged, or holds something else.
@@ -61,7 +66,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.is_dir():
         beside = [path.parent / name for name, weights in FOLDER_LAYOUTS if path.name in weights]
         document = next((_read_json(config) for config in beside if config.is_file()), {})
-        return _canonical(read_tensors(path), path, document)
+        return _canonical(_encoder_alone(read_tensors(path), path, width), path, document)
     for config_name, weight_names in FOLDER_LAYOUTS:
         if (path / config_name).is_file():
             weights = next((path / name for name in weight_names if (path / name).is_file()), None)
@@ -87,12 +92,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
+        if is_torchscript(path):
+            return read_torchscript(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # readers raise dozens of kinds for a damaged file
         reason = str(error).strip().split("\n")[0][:160]
         raise RequestError(
             f"{path}: cannot be read as safetensors or as a plain state dict ({type(error).__name__}: {reason}); "
-            "pickled objects and TorchScript archives are refused, save the state dict as safetensors"
+            "what more than tensors is pickled is refused, save the state dict as safetensors"
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -100,6 +107,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise RequestError(f"{path}: expected a state dict, got {type(content).__name__}")
     tensors = {str(k).removeprefix("module."): v for k, v in content.items() if isinstance(v, Tensor)}
     return tensors
+
+
+def _encoder_alone(weights: dict[str, Tensor], path: Path, width: int | None) -> dict[str, Tensor]:
+    """The text encoder of a Stable Diffusion checkpoint; any other file's tensors as they are."""
+    found = text_encoders(weights)
+    if not found:
+        return weights
+    sizes = {prefix: _width(own) for prefix, own in found.items()}
+    chosen = [own for prefix, own in found.items() if width in (None, sizes[prefix])]
+    if len(chosen) != 1:
+        held = ", ".join(f"one of width {size}" for size in sizes.values())
+        raise RequestError(f"{path}: holds {held}; name the architecture of the one that is meant")
+    return chosen[0]
+
+
+def _width(weights: Mapping[str, Tensor]) -> int:
+    return next(t.shape[-1] for name, t in weights.items() if name.endswith("token_embedding.weight"))
 
 
 def _canonical(weights: dict[str, Tensor], path: Path, document: dict[str, Any]) -> Checkpoint:

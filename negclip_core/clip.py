@@ -201,7 +201,7 @@ def load_clip(
     Raises:
         RequestError: there is no such model, it is not a CLIP, or it does not fit `architecture` or `base`.
     """
-    checkpoint = read_checkpoint(_locate(str(source), architecture))
+    checkpoint = read_checkpoint(_locate(str(source), architecture), _text_width(architecture))
     if architecture is not None:
         checkpoint = _as_architecture(checkpoint, architecture, str(source))
     if base is not None and "vision_cfg" not in checkpoint.config:
@@ -217,6 +217,12 @@ def _locate(source: str, architecture: str | None) -> Path:
         return fetch(pretrained_repository(name, tag or "openai"))
     found = resolve(source)
     return found if isinstance(found, Path) else fetch(found, architecture)
+
+
+def _text_width(architecture: str | None) -> int | None:
+    """Of an architecture's text tower, where it is one of open_clip's."""
+    file = architecture_file(architecture) if architecture else None
+    return json.loads(file.read_text("utf-8")).get("text_cfg", {}).get("width") if file else None
 
 
 def _as_architecture(checkpoint: Checkpoint, architecture: str, source: str) -> Checkpoint:

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,73 @@ def test_the_same_weights_give_the_same_bytes(clip_folder: Path, tmp_path: Path)
     }
     assert len(sums) == 1
     assert '"a": 1' in (tmp_path / "0" / "README.md").read_text()
+
+
+def _archive(clip_folder: Path, path: Path) -> None:
+    """OpenAI's form: a TorchScript archive of the whole model."""
+    model = load_clip(clip_folder).model.half().float()
+    calls = {"encode_image": torch.zeros(1, 3, 16, 16), "encode_text": torch.ones(1, 77, dtype=torch.long)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        traced = torch.jit.trace_module(model, calls, check_trace=False)
+    torch.jit.save(traced, path)
+
+
+def test_openais_own_archive_is_read_without_running_it(
+    clip_folder: Path, canonical: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _archive(clip_folder, tmp_path / "any.pt")
+
+    def run(*_: Any, **__: Any) -> None:
+        raise AssertionError("the archive was loaded as code")
+
+    monkeypatch.setattr(torch.jit, "load", run)
+    checkpoint = read_checkpoint(tmp_path / "any.pt")
+    assert checkpoint.layout == "openai"
+    assert_same(checkpoint.weights, {name: tensor.half().float() for name, tensor in canonical.items()})
+
+
+@pytest.mark.parametrize("kind", ["asks for code", "lies about its size"])
+def test_an_archive_with_more_than_tensors_is_refused(
+    clip_folder: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, path = tmp_path / "whole.pt", tmp_path / "archive.pt"
+    _archive(clip_folder, whole)
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as target:
+        for entry in source.infolist():
+            content = source.read(entry)
+            if kind == "asks for code" and entry.filename.endswith("/data.pkl"):
+                content = pickle.dumps(_Trap())
+            if kind == "lies about its size" and entry.filename.endswith("/data/0"):
+                content = content[:-4]
+            target.writestr(entry.filename, content)
+    with pytest.raises(RequestError, match=r"archive\.pt: cannot be read"):
+        read_checkpoint(path)
+    assert "must never run" not in capsys.readouterr().out
+
+
+def test_text_encoders_inside_stable_diffusion_files(
+    clip_folder: Path, wide_clip_folder: Path, canonical: dict[str, Tensor], tmp_path: Path
+) -> None:
+    small, wide = (load_clip(folder) for folder in (clip_folder, wide_clip_folder))
+    first, second = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
+    inside = {first + name: t for name, t in small.text_encoder(projection=True).state_dict().items()}
+    others = {name: t for name, t in wide.checkpoint.weights.items() if not name.startswith("visual.")}
+    inside |= {second + name: tensor for name, tensor in others.items()}
+    inside["model.diffusion_model.input_blocks.0.0.weight"] = torch.zeros(3)
+    save_file({name: tensor.contiguous() for name, tensor in inside.items()}, tmp_path / "sdxl.safetensors")
+    with pytest.raises(RequestError, match="holds one of width 64, one of width 96; name the architecture"):
+        read_checkpoint(tmp_path / "sdxl.safetensors")
+    assert_same(read_checkpoint(tmp_path / "sdxl.safetensors", 96).weights, others)
+    text = {k: v for k, v in canonical.items() if not k.startswith("visual.") and k != "logit_scale"}
+    assert_same(read_checkpoint(tmp_path / "sdxl.safetensors", 64).weights, text)
+    alone = {
+        "cond_stage_model.transformer." + name.removeprefix(first): t
+        for name, t in inside.items()
+        if first in name
+    }
+    save_file({name: tensor.contiguous() for name, tensor in alone.items()}, tmp_path / "sd.safetensors")
+    assert_same(read_checkpoint(tmp_path / "sd.safetensors").weights, text)
 
 
 class _Trap:

@@ -17,8 +17,12 @@ def is_openai(weights: Mapping[str, Tensor]) -> bool:
 
 
 def strip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without the three scalars that OpenAI's archives carry beside them."""
-    return {name: tensor for name, tensor in weights.items() if name not in _SCALARS}
+    """The weights without what else such files carry: three scalars, masks."""
+    return {
+        name: tensor
+        for name, tensor in weights.items()
+        if name not in _SCALARS and name.split(".")[-1] != "attn_mask"
+    }
 
 
 def config_from_shapes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
