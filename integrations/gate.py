@@ -52,7 +52,7 @@ class GatedTextEncoder(ModelMixin):  # a bare Module would be left out, silently
             input_ids: int [n, length].
         """
         own = self.vanilla(input_ids, *args, **options)
-        texts = self.tokenizer.batch_decode(input_ids, skip_special_tokens=True)
+        texts = self.tokenizer.batch_decode(self._to_the_end(input_ids), skip_special_tokens=True)
         rows = [negates(text) for text in texts]
         if not any(rows):
             return own
@@ -65,6 +65,12 @@ class GatedTextEncoder(ModelMixin):  # a bare Module would be left out, silently
         if isinstance(own, tuple):
             return tuple(_pick(rows, a, b) for a, b in zip(own, swapped, strict=True))
         return type(own)(**{name: _pick(rows, own[name], swapped[name]) for name in own})
+
+    def _to_the_end(self, input_ids: Tensor) -> list[list[int]]:
+        """Each row's tokens before its first end token: some hosts pad with words ("!", SDXL's second tokenizer)."""
+        end = self.tokenizer.eos_token_id
+        rows: list[list[int]] = input_ids.tolist()
+        return [row[: row.index(end)] if end in row else row for row in rows]
 
     def save_pretrained(self, *args: Any, **options: Any) -> None:
         raise RequestError(

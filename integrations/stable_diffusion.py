@@ -1,4 +1,4 @@
-"""Swap the text encoder of a Stable Diffusion pipeline (diffusers), and put it back.
+"""Swap a text encoder of a Stable Diffusion or FLUX pipeline (diffusers), and put it back.
 
 Which module of which pipeline is a slot, and what the host reads from it, stands in `stable_diffusion_slots.json`.
 """
@@ -17,7 +17,7 @@ from integrations.swap import Swap
 from negclip_core.clip import Clip
 from negclip_core.errors import RequestError
 
-__all__ = ["Slot", "Swap", "check_fit", "slot_of", "swap_text_encoder"]
+__all__ = ["Slot", "Swap", "check_fit", "slots_of", "swap_text_encoder"]
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -29,7 +29,8 @@ class Slot:
     module: str
     tokenizer: str
     kind: str  # "CLIPTextModel" | "CLIPTextModelWithProjection"
-    reads: str  # "last_hidden_state" | "penultimate" | "pooled"
+    reads: str  # "last_hidden_state" | "penultimate" | "penultimate and pooled" | "pooled"
+    note: str = ""  # what people should know of a swap here
 
 
 @cache
@@ -37,24 +38,42 @@ def _hosts() -> list[dict[str, Any]]:
     return json.loads(files(__package__).joinpath("stable_diffusion_slots.json").read_text("utf-8"))
 
 
-def slot_of(pipe: Any) -> Slot:
-    """The slot of a diffusers pipeline. Raises RequestError where none is known."""
+def slots_of(pipe: Any) -> tuple[Slot, ...]:
+    """The slots of a diffusers pipeline. Raises RequestError where none is known, or a swap would be no use."""
     names = {kind.__name__ for kind in type(pipe).__mro__}
     for host in _hosts():
-        if names & set(host["pipelines"]):
-            row = host["slots"][0]
-            return Slot(row["module"], row["tokenizer"], row["class"], row["reads"])
-    known = "; ".join(host["host"] for host in _hosts())
+        if not names & set(host["pipelines"]):
+            continue
+        if "refused" in host:
+            raise RequestError(f"{type(pipe).__name__}: no swap helps {host['host']}: {host['refused']}")
+        return tuple(
+            Slot(row["module"], row["tokenizer"], row["class"], row["reads"], row.get("note", ""))
+            for row in host["slots"]
+        )
+    known = "; ".join(host["host"] for host in _hosts() if "slots" in host)
     raise RequestError(f"{type(pipe).__name__}: no slot for a text encoder is known; known hosts: {known}")
 
 
 def check_fit(pipe: Any, encoder: Clip) -> Slot:
-    """Make sure, changing nothing, that `encoder` fits the slot of `pipe`.
+    """Find, changing nothing, the slot of `pipe` that `encoder` fits.
 
     Raises:
-        RequestError: it does not, with what was expected and what came.
+        RequestError: it fits none, with what was expected and what came.
     """
-    slot = slot_of(pipe)
+    misfits = []
+    for slot in slots_of(pipe):
+        try:
+            _check_slot(pipe, slot, encoder)
+        except RequestError as error:
+            misfits.append(error)
+        else:
+            return slot
+    if len(misfits) == 1:
+        raise misfits[0]
+    raise RequestError("; or ".join(str(misfit) for misfit in misfits))
+
+
+def _check_slot(pipe: Any, slot: Slot, encoder: Clip) -> None:
     where = f"{slot.module} of {type(pipe).__name__}"
     module, tokenizer = getattr(pipe, slot.module, None), getattr(pipe, slot.tokenizer, None)
     if isinstance(module, GatedTextEncoder):
@@ -71,7 +90,6 @@ def check_fit(pipe: Any, encoder: Clip) -> Slot:
         raise RequestError(f"{where}: has dtype {module.dtype}; load it as float32, float16 or bfloat16")
     projection = module.config.projection_dim if slot.kind == "CLIPTextModelWithProjection" else None
     refuse_misfit(where, module.config, tokenizer, encoder, projection)
-    return slot
 
 
 def swap_text_encoder(pipe: Any, encoder: Clip, gate: bool = True) -> Swap:

@@ -131,16 +131,17 @@ def _prepare(request: Request) -> _Job:
 def _arms(request: Request, host: Host) -> "tuple[list[Arm], str | None]":
     from integrations.arms import Arm
     from integrations.methods import find_method
-    from integrations.stable_diffusion import slot_of
+    from integrations.stable_diffusion import check_fit, slots_of
     from negclip_core.clip import load_clip
 
     vanilla = [Arm.vanilla()] if request.compare else []
     if not find_method(request.method).SWAPS_TEXT_ENCODER:
         return [*vanilla, Arm.of(request.method, None)], None
-    own = getattr(host.pipe, slot_of(host.pipe).module).config
+    own = getattr(host.pipe, slots_of(host.pipe)[0].module).config
     source = text_encoder_for(request.model, own.hidden_size, own.num_hidden_layers, request.text_encoder)
     arm = Arm.of(request.method, load_clip(source.source, source.architecture), request.gate)
-    arm.check(host.pipe)
+    if arm.encoder is not None and (note := check_fit(host.pipe, arm.encoder).note):
+        warn(note, request.quiet)
     return [*vanilla, arm], source.source
 
 

@@ -100,7 +100,7 @@ class Studio:
 
     def _painters(self, info: "TaskInfo", arms: "list[ArmName]") -> "list[Subject]":
         from eval.judges import load_judge
-        from integrations.stable_diffusion import slot_of
+        from integrations.stable_diffusion import slots_of
         from negclip_core.files import sha256_folder
         from negclip_core.models import resolve
 
@@ -108,7 +108,7 @@ class Studio:
         judge = load_judge(judge_name)
         judged = {"source": judge_name, "sha256": sha256_folder(resolve(judge_name))}
         self.made_with |= {"model": {"source": self.model, "sha256": host.sha256}, "judge": judged}
-        own = getattr(host.pipe, slot_of(host.pipe).module).config
+        own = getattr(host.pipe, slots_of(host.pipe)[0].module).config
         return [self._painter(arm, self._encoder(arm, own), judge, judged["sha256"]) for arm in arms]
 
     def _encoder(self, arm: "ArmName", own: Any) -> "Clip | None":
