@@ -82,7 +82,9 @@ def swap_text_encoder(
     """
     check_fit(model, tokenizer, encoder)
     clip = model.clip
-    whole = encoder.text_encoder(projection=True).to(device=model.device, dtype=model.dtype)
+    whole = encoder.text_encoder(True, clip.config.text_config.num_hidden_layers).to(
+        device=model.device, dtype=model.dtype
+    )
     check_weights(encoder, whole)
     new = _Projected(whole.text_model, whole.text_projection)
     own = _Projected(clip.text_model, clip.text_projection)

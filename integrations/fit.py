@@ -21,9 +21,11 @@ def refuse_misfit(where: str, host: Any, tokenizer: Any, encoder: Clip, projecti
         RequestError: it does not fit, with what was expected and what came.
     """
     text = encoder.config["text_cfg"]
+    # Stable Diffusion 2's is cut by its last block, and a whole tower can be cut as well.
+    depth = host.num_hidden_layers if text["layers"] == host.num_hidden_layers + 1 else text["layers"]
     rows = [
         ("width", host.hidden_size, text["width"]),
-        ("depth", host.num_hidden_layers, text["layers"]),
+        ("depth", host.num_hidden_layers, depth),
         ("vocabulary", host.vocab_size, text["vocab_size"]),
         ("length", host.max_position_embeddings, text["context_length"]),
         # CLIP pools at the highest id: another end token would make it read the wrong position.

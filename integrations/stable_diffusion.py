@@ -105,7 +105,7 @@ def swap_text_encoder(pipe: Any, encoder: Clip, gate: bool = True) -> Swap:
     """
     slot = check_fit(pipe, encoder)
     own = getattr(pipe, slot.module)
-    new = encoder.text_encoder(projection=slot.kind.endswith("WithProjection"))
+    new = encoder.text_encoder(slot.kind.endswith("WithProjection"), own.config.num_hidden_layers)
     new = new.to(device=pipe._execution_device, dtype=own.dtype)
     check_weights(encoder, new)
     replacement = GatedTextEncoder(own, new, getattr(pipe, slot.tokenizer)) if gate else new

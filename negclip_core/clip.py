@@ -136,8 +136,12 @@ class Clip:
         rows = [self.model.encode_image(part.to(self.device)) for part in pixels]
         return F.normalize(torch.cat(rows).float(), dim=-1)
 
-    def text_encoder(self, projection: bool = False) -> "CLIPTextModel | CLIPTextModelWithProjection":
+    def text_encoder(
+        self, projection: bool = False, layers: int | None = None
+    ) -> "CLIPTextModel | CLIPTextModelWithProjection":
         """The text tower as hosts have it: a new `CLIPTextModel`, or with `projection` a `CLIPTextModelWithProjection`.
+
+        With `layers` it ends after so many blocks and the final norm: Stable Diffusion 2 reads the last block but one.
 
         Float32, in eval mode, on this CLIP's device; if `model` has been trained since it was loaded, so has this.
         """
@@ -149,11 +153,15 @@ class Clip:
             if trained
             else self.checkpoint.weights
         )
+        config = text_config(self.config)
+        if layers is not None:
+            config["num_hidden_layers"] = layers
+            canonical = {k: v for k, v in canonical.items() if not _beyond(k, layers)}
         weights = text_weights(canonical, prefix="text_model." if projection else "")
         kind = CLIPTextModelWithProjection if projection else CLIPTextModel
         # On "meta", so that nothing is initialised only to be overwritten.
         with torch.device("meta"):
-            encoder = kind(CLIPTextConfig(**text_config(self.config)))
+            encoder = kind(CLIPTextConfig(**config))
         own = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
         encoder.load_state_dict(own, assign=True)
         embeddings = encoder.text_model.embeddings if projection else encoder.embeddings
@@ -165,6 +173,12 @@ class Clip:
             raise RequestError(
                 f"{self.name}: is a text tower only; load it with a base CLIP to encode images"
             )
+
+
+def _beyond(name: str, layers: int) -> bool:
+    """Whether a canonical tensor belongs to a block of the text tower from number `layers` on."""
+    parts = name.split(".")
+    return parts[:2] == ["transformer", "resblocks"] and int(parts[2]) >= layers
 
 
 class _FolderTokenizer:

@@ -144,6 +144,22 @@ def test_the_encoder_finds_the_slot_that_it_fits(host: Host, wide_clip_folder: P
         assert not torch.equal(draw(NEGATED), before)
 
 
+def test_stable_diffusion_2_takes_a_tower_without_its_last_block(
+    pipeline_folder: Path, small: Clip, other_clip_folder: Path
+) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(pipeline_folder)
+    pipe.set_progress_bar_config(disable=True)
+    whole = small.text_encoder()
+    pipe.text_encoder = load_clip(other_clip_folder).text_encoder(layers=1)
+    with swap_text_encoder(pipe, small, gate=False):
+        ids = pipe.tokenizer([NEGATED], padding="max_length", return_tensors="pt").input_ids
+        read = pipe.text_encoder(ids).last_hidden_state
+    states = whole(ids, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(read, whole.final_layer_norm(states[-2]))
+
+
 def test_people_are_told_what_a_slot_is_worth(host: Host, small: Clip) -> None:
     assert "expect a" in check_fit(host[1], small).note
 

@@ -139,7 +139,7 @@ def test_an_encoder_of_another_width_is_refused(pipe: Any, wide_clip_folder: Pat
 @pytest.mark.parametrize(
     ("key", "value", "line"),
     [
-        ("layers", 3, "depth 2 expected, 3 given"),
+        ("layers", 4, "depth 2 expected, 4 given"),
         ("vocab_size", 49408, "end token .* expected, 49407 given"),
         ("context_length", 248, "length 77 expected, 248 given"),
     ],
