@@ -54,6 +54,7 @@ def generate(
     guidance_scale: Annotated[float | None, typer.Option(help="Of guidance. [default: the model's]")] = None,
     height: Annotated[int | None, typer.Option(help="In pixels. [default: the model's]")] = None,
     width: Annotated[int | None, typer.Option(help="In pixels. [default: the model's]")] = None,
+    attention: Annotated[str, typer.Option(help="auto, sdpa (PyTorch's own) or xformers (CUDA).")] = "auto",
     out: Out = Path("out"),
     seed: Seed = 0,
     device: Device = "auto",
@@ -67,7 +68,7 @@ def generate(
         result = run(
             Request(
                 tuple(prompts), model, text_encoder, method, gate, compare, count, steps, guidance_scale,
-                height, width, out, seed, device, quiet,
+                height, width, attention, out, seed, device, quiet,
             )
         )  # fmt: skip
     sheet = [result["contact_sheet"]] if result["contact_sheet"] else []

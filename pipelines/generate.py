@@ -37,6 +37,7 @@ class Request:
     guidance_scale: float | None = None
     height: int | None = None
     width: int | None = None
+    attention: str = "auto"
     out: Path = Path("out")
     seed: int = 0
     device: str = "auto"
@@ -110,7 +111,12 @@ def _check(request: Request) -> None:
 
 def _prepare(request: Request) -> _Job:
     """Load what is needed and check the rest of the request against it."""
-    host = load_host(request.model, pick_device(request.device), request.quiet)
+    from integrations.attention import choose_attention, use_attention
+
+    device = pick_device(request.device)
+    attention = choose_attention(request.attention, device)
+    host = load_host(request.model, device, request.quiet)
+    use_attention(host.pipe, attention)
     arms, text_encoder = _arms(request, host)
     settings = _settings(request, host)
     if request.method == "negative-prompt" and settings["guidance_scale"] <= 1:
