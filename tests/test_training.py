@@ -14,6 +14,7 @@ from negclip_core.errors import RequestError
 from negclip_core.training.data import TrainingSet, read_captions, split_rows, tokenise
 from negclip_core.training.loop import train
 from negclip_core.training.objectives import Situation, create, infonce
+from negclip_core.training.objectives.existence import known_pictures
 from negclip_core.training.objectives.token_targets import (
     after_prefix,
     attainable,
@@ -132,6 +133,22 @@ def test_sentences_of_existence_are_held_against_pictures_of_either_kind(
     torch.testing.assert_close(loss, torch.stack(expected).mean())
     # A caption that says more is none of its business.
     assert create({"name": "existence"})(_situation(clip, data)) == 0
+
+
+def test_pictures_are_paired_with_those_most_like_them(data: TrainingSet) -> None:
+    rows = torch.nonzero(data.absent[:, data.things.index("car")])[:, 0]
+    assert data.image[rows].tolist() == list(range(12))
+    # Two holding pictures, each with one lacking picture next to it on a circle and the others far off.
+    angles = torch.linspace(2, 3, 12)
+    angles[[0, 1, 5, 7]] = torch.tensor([0.0, 1.0, 1.1, 0.1])
+    features = torch.stack([angles.cos(), angles.sin()], 1)
+    holds = data.holds.clone()
+    holds[rows[:2]] = False
+    found = known_pictures(TrainingSet(**{**vars(data), "features": features, "holds": holds}))
+    holding, nearest = found[data.things.index("car")]
+    assert holding.tolist() == [0, 1]
+    assert nearest[:, 0].tolist() == [7, 5]
+    assert not {0, 1} & set(nearest.flatten().tolist())
 
 
 def test_targets_leave_the_words_before_the_negation_alone(clip: Clip) -> None:

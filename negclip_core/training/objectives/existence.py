@@ -1,9 +1,10 @@
 """Sentences that only say whether something is there ("there are no cars"), each against many pictures at once.
 
-L = BCE(s · (t_negated - t_asserted) · v, v lacks the thing),  over pictures of which it is known, as many with as without
+L = BCE(s · (t_negated - t_asserted) · v, v lacks the thing),  over pairs of pictures that are alike but for the thing
 
-One picture a sentence teaches a tower what pictures that lack cars have in common, and mostly that is not to be a street;
-many pictures of either kind leave the cars as the difference.
+One picture a sentence teaches a tower what pictures that lack cars have in common, and mostly that is not to be a street.
+Of each picture that holds the thing, here are the nearest ones that lack it: what is left to tell the two apart is the
+thing.
 """
 
 from dataclasses import dataclass, field
@@ -18,17 +19,22 @@ from negclip_core.training.text import cut, text_states
 
 __all__ = ["Objective", "known_pictures"]
 
+_NEAREST = 8  # pictures without the thing, of which one is drawn for each with it
+
 
 def known_pictures(data: TrainingSet) -> list[tuple[Tensor, Tensor]]:
-    """For each thing the rows whose pictures are known to lack it, and those whose pictures are known to hold it."""
+    """For each thing the images that are known to hold it, int64 [n], and for each the nearest of those known to lack
+    it, [n, up to `_NEAREST`], nearest first; images are rows of `data.features`."""
     single = data.absent.sum(1) == 1
-    return [
-        (
-            torch.nonzero(denied & single & data.holds)[:, 0],
-            torch.nonzero(denied & single & ~data.holds)[:, 0],
+    found = []
+    for denied in data.absent.T:
+        holding, lacking = (
+            data.image[denied & single & (data.holds == holds)].unique() for holds in (False, True)
         )
-        for denied in data.absent.T
-    ]
+        near = data.features[holding] @ data.features[lacking].T
+        order = near.topk(min(_NEAREST, len(lacking)), dim=1).indices if len(holding) else near.long()
+        found.append((holding, lacking[order]))
+    return found
 
 
 @dataclass(frozen=True)
@@ -37,32 +43,33 @@ class Objective:
 
     weight: float = 1.0
     scale: float = 30.0
-    pictures: int = 32  # of either kind, for each sentence
+    pairs: int = 32  # for each sentence
     _known: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list, init=False)
 
     def __call__(self, now: Situation) -> Tensor:
         data = now.data
         if not self._known:
             self._known.append(known_pictures(data))
-        rows, pictures = self._drawn(now)
+        rows, images = self._drawn(now)
         if not rows:
             return torch.zeros(())
         texts = [getattr(data, text)[rows].long() for text in ("negated", "asserted")]
         negated, asserted = (
             F.normalize(text_states(now.student, cut(ids)).pooled.float(), dim=-1) for ids in texts
         )
-        shown = data.features[data.image[torch.stack(pictures)]]  # [sentences, 2 * pictures, d]
-        margin = torch.einsum("nd,npd->np", negated - asserted, shown)
-        lacks = (torch.arange(margin.shape[1], device=margin.device) < self.pictures).float()
+        margin = torch.einsum("nd,npd->np", negated - asserted, data.features[torch.stack(images)])
+        lacks = (torch.arange(margin.shape[1], device=margin.device) < self.pairs).float()
         return self.weight * F.binary_cross_entropy_with_logits(self.scale * margin, lacks.expand_as(margin))
 
     def _drawn(self, now: Situation) -> tuple[list[int], list[Tensor]]:
-        """The batch's rows that say nothing else, and rows with pictures for each: first those that lack the thing."""
-        data, rows, pictures = now.data, [], []
+        """The batch's rows that say nothing else, and images for each: first those that lack the thing."""
+        data, rows, images = now.data, [], []
         alone = (data.affirmative[now.rows].argmax(1) == 1) & (data.absent[now.rows].sum(1) == 1)
         for row in now.rows[alone].tolist():
-            kinds = self._known[0][int(data.absent[row].int().argmax())]
-            if all(len(kind) for kind in kinds):
+            holding, alike = self._known[0][int(data.absent[row].int().argmax())]
+            if alike.numel():
+                chosen = torch.randint(len(holding), (self.pairs,))
+                nearest = torch.randint(alike.shape[1], (self.pairs,))
                 rows.append(row)
-                pictures.append(torch.cat([k[torch.randint(len(k), (self.pictures,))] for k in kinds]))
-        return rows, pictures
+                images.append(torch.cat([alike[chosen, nearest], holding[chosen]]))
+        return rows, images
