@@ -68,12 +68,14 @@ def pretrained_repository(architecture: str, tag: str) -> str:
 
 def _download(repository: str, name: str) -> Path | None:
     """The file's path in the cache, or None where the repository has no such file."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         return Path(hf_hub_download(repository, name))
     except LocalEntryNotFoundError as error:  # a kind of EntryNotFoundError, but means "cannot reach the hub"
+        if try_to_load_from_cache(repository, name) is _CACHED_NO_EXIST:
+            return None
         raise _out_of_reach(repository, error) from error
     except EntryNotFoundError:
         return None
