@@ -23,6 +23,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from negclip_core.captions.phrasings import article
 from negclip_core.clip import Clip
 from negclip_core.files import atomic_write_json
 from negclip_core.layouts.transformers import text_config, text_weights, vision_config, vision_weights
@@ -76,27 +77,53 @@ def save(model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer, folder: P
 
 @dataclass(frozen=True)
 class _Phrases:
-    """Phrases, the picture each is about, and the thing in it that is meant; -1 where there is none."""
+    """Phrases, the picture each is about, and the things in it that are meant."""
 
     texts: list[str]
-    row: Tensor
-    thing: Tensor
+    row: Tensor  # int64 [n]
+    meant: Tensor  # int64 [n], bit i: things[i] is; 0: nothing is
+
+    @property
+    def there(self) -> Tensor:
+        """Whether anything is meant, bool [n]."""
+        return self.meant > 0
+
+
+def _masks(instances: Tensor, meant: Tensor) -> Tensor:
+    """Which pixels show what is meant, bool [n, side, side], of pictures' instances uint8 [n, side, side]."""
+    shown = instances.long()
+    return ((meant[:, None, None] >> (shown - 1).clamp(min=0)) & 1).bool() & (shown > 0)
 
 
 def _phrases(scenes: list[Scene], seed: int) -> _Phrases:
-    """One phrase for each thing that can be told from its like, and one for something that is not there."""
+    """One phrase for each thing that can be told from its like, one for all of a kind, one for what is not there.
+
+    A phrase that fits several things means all of them, as PhraseCut's do: what "without a hat" is taken from is both.
+    """
     rng = np.random.default_rng([seed, 61])
     found: list[tuple[str, int, int]] = []
     for row, scene in enumerate(scenes):
         for index in range(len(scene.things)):
             phrase = referring(scene, index, rng, "train", negated=False)
             if phrase is not None:
-                found.append((phrase.text, row, index))
+                found.append((phrase.text, row, 1 << index))
+        for noun, alike in _several(scene).items():
+            start = "the" if rng.random() < 0.7 else article(noun)
+            found.append((f"{start} {noun}", row, sum(1 << index for index in alike)))
         missing = unmatched(scene, rng, "train", negated=False)
         if missing is not None:
-            found.append((missing.text, row, -1))
-    texts, rows, things = zip(*found, strict=True)
-    return _Phrases(list(texts), torch.tensor(rows), torch.tensor(things))
+            found.append((missing.text, row, 0))
+    texts, rows, meant = zip(*found, strict=True)
+    return _Phrases(list(texts), torch.tensor(rows), torch.tensor(meant))
+
+
+def _several(scene: Scene) -> dict[str, list[int]]:
+    """The nouns that more than one thing of a scene has, and those things."""
+    found: dict[str, list[int]] = {}
+    for index, thing in enumerate(scene.things):
+        for noun in (thing.gender, thing.kind) if thing.gender else (thing.kind,):
+            found.setdefault(noun, []).append(index)
+    return {noun: alike for noun, alike in found.items() if len(alike) > 1}
 
 
 def _pairs_first(scenes: list[Scene], count: int) -> Tensor:
@@ -126,9 +153,8 @@ def _words(model: CLIPSegForImageSegmentation, tokenizer: Any, texts: list[str])
     return rows[torch.tensor([place[text] for text in texts])]
 
 
-def _cut_out(images: Tensor, instances: Tensor, thing: Tensor) -> Tensor:
-    """Each picture's thing, cut out with a small margin and stretched: float [n, 3, side, side]."""
-    mask = instances == (thing + 1)[:, None, None].to(instances.dtype)
+def _cut_out(images: Tensor, mask: Tensor) -> Tensor:
+    """What a mask bool [n, side, side] shows of each picture, with a small margin, stretched: float [n, 3, side, side]."""
     sides = []
     for hits in (mask.any(1), mask.any(2)):
         low, high = span(hits)
@@ -150,22 +176,23 @@ def build(
     words = _words(model, tokenizer, phrases.texts)
     length = words.norm(dim=-1).mean()
     seen = kept(folder / "activations.safetensors", lambda: _activations(model, images, quiet))
-    present, absent = torch.where(phrases.thing >= 0)[0], torch.where(phrases.thing < 0)[0]
+    present, absent = torch.where(phrases.there)[0], torch.where(~phrases.there)[0]
     average = Average(model.decoder, 0.998)
 
     def losses(step: int) -> dict[str, Tensor]:
         missing = torch.rand(batch) < _ABSENT
         which = torch.where(missing, absent[torch.randint(len(absent), (batch,))],
                             present[torch.randint(len(present), (batch,))])  # fmt: skip
-        rows, thing = phrases.row[which], phrases.thing[which]
+        rows, meant = phrases.row[which], phrases.meant[which]
+        target = _masks(instances[rows], meant)
         condition = words[which]
-        prompted = (torch.rand(batch) < _PROMPTED) & ~missing
+        # A cut-out shows one thing: a phrase for several is left to be a phrase.
+        prompted = (torch.rand(batch) < _PROMPTED) & ~missing & (meant & (meant - 1) == 0)
         with torch.no_grad():
-            shown = _cut_out(images[rows[prompted]], instances[rows[prompted]], thing[prompted])
+            shown = _cut_out(images[rows[prompted]], target[prompted])
             looked = model.clip.get_image_features(shown).pooler_output
             # Image embeddings have another length than texts'; the decoder is to read directions alike.
             condition[prompted] = F.normalize(looked, dim=-1) * length
-        target = (instances[rows] == (thing + 1)[:, None, None].to(torch.uint8)) & (thing >= 0)[:, None, None]
         states = [seen[rows, layer].float() for layer in range(len(_LAYERS))]
         logits = model.decoder(tuple(states), condition).logits
         goal = target.float()
@@ -195,14 +222,14 @@ def calibrate(
     instances = torch.from_numpy(data.instances)
     overlaps, hottest = [], []
     for part in torch.arange(len(phrases.texts)).split(256):
-        rows, thing = phrases.row[part], phrases.thing[part]
+        rows = phrases.row[part]
         states = tuple(seen[rows, layer].float() for layer in range(len(_LAYERS)))
         heat = model.decoder(states, words[part]).logits.sigmoid()
-        target = instances[rows] == (thing + 1)[:, None, None].to(torch.uint8)
+        target = _masks(instances[rows], phrases.meant[part])
         masks = torch.stack([heat >= value for value in _GRID])
         overlaps.append(((masks & target).sum((2, 3)) / (masks | target).sum((2, 3)).clamp(min=1)).T)
         hottest.append(heat.amax((1, 2)))
-    there = phrases.thing >= 0
+    there = phrases.there
     threshold = _GRID[int(torch.cat(overlaps)[there].mean(0).argmax())]
     score, order = torch.cat(hottest).sort(descending=True)
     hits = there[order].float().cumsum(0) / there.sum() - (~there[order]).float().cumsum(0) / (~there).sum()

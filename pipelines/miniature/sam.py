@@ -112,7 +112,9 @@ def build(
     """Train `model` in place, or go on training it, for `steps` of `batch` pictures with `_PROMPTS` prompts each."""
     images, instances = torch.from_numpy(data.images), torch.from_numpy(data.instances)
     things = instances.flatten(1).amax(1).long()
-    enough = (instances > 0).flatten(1).sum(1) >= _SMALLEST * things  # so that at least one of them is that large
+    enough = (instances > 0).flatten(1).sum(
+        1
+    ) >= _SMALLEST * things  # so that at least one of them is that large
     full = torch.where(enough & (things > 0))[0]
     average = Average(model, 0.998)
 
