@@ -27,22 +27,25 @@ _PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9)
 def run(items: list[Referred], done: set[str], subject: Finder, options: Options) -> Iterator[list[Record]]:
     """Find what each expression means, an image at a time, so that it is encoded once for all its expressions."""
     order = {path: row for row, path in enumerate(dict.fromkeys(item.image for item in items))}
-    for path, group in groupby(sorted(items, key=lambda item: order[item.image]), lambda item: item.image):
-        mine = list(group)
-        if done.issuperset(item.id for item in mine):
-            continue
-        image = open_image(path)
-        if image.size != mine[0].size[::-1]:
-            raise RequestError(
-                f"{path}: is {image.width} x {image.height} pixels, but its annotations say "
-                f"{mine[0].size[1]} x {mine[0].size[0]}"
-            )
-        found = subject.find(image, [item.expression for item in mine])
-        records = []
-        for item, (mask, score) in zip(mine, found, strict=True):
-            refuse_nan(np.array([score]), subject.name, item.id)
-            records.append(_record(item, mask, score))
-        yield records
+    with subject.reading():
+        for path, group in groupby(
+            sorted(items, key=lambda item: order[item.image]), lambda item: item.image
+        ):
+            mine = list(group)
+            if done.issuperset(item.id for item in mine):
+                continue
+            image = open_image(path)
+            if image.size != mine[0].size[::-1]:
+                raise RequestError(
+                    f"{path}: is {image.width} x {image.height} pixels, but its annotations say "
+                    f"{mine[0].size[1]} x {mine[0].size[0]}"
+                )
+            found = subject.find(image, [item.expression for item in mine])
+            records = []
+            for item, (mask, score) in zip(mine, found, strict=True):
+                refuse_nan(np.array([score]), subject.name, item.id)
+                records.append(_record(item, mask, score))
+            yield records
 
 
 def _record(item: Referred, mask: np.ndarray, score: float) -> Record:

@@ -15,7 +15,7 @@ from eval.options import Options
 from negclip_core.errors import RequestError
 from negclip_core.language import has_negation
 
-__all__ = ["Referred", "in_split", "read_plain_pickle", "referred", "truth"]
+__all__ = ["Referred", "read_plain_pickle", "referred", "truth"]
 
 # What the files call a split: RefCOCO's test split comes in two parts.
 _NAMES = {"test": ("test", "testA", "testB"), "validation": ("validation", "val")}
@@ -36,7 +36,7 @@ class Referred:
     ]  # COCO segmentations (polygons or run lengths) of what is meant; empty: nothing is
 
 
-def in_split(name: str, split: str) -> bool:
+def _in_split(name: str, split: str) -> bool:
     """Whether a file's name of a split is the one that was asked for."""
     return name in _NAMES.get(split, (split,))
 
@@ -81,7 +81,7 @@ def referred(data: Path, patterns: tuple[str, ...], options: Options) -> list[Re
         rows = [
             (ref, sentence, images[ref["image_id"]], tuple(shapes[i] for i in _meant(ref)))
             for ref in refs
-            if in_split(ref["split"], options.split)
+            if _in_split(ref["split"], options.split)
             for sentence in ref["sentences"]
         ]
         chosen = sampled(rows, options.limit, options.seed)

@@ -1,7 +1,7 @@
 """Find what expressions mean, for an evaluation: one segmenter, the text encoder of an arm in its slot."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -52,18 +52,19 @@ class Finder:
     gate: bool = True
     sam: Any = None
 
-    def find(self, image: Image, expressions: Sequence[str]) -> list[tuple[np.ndarray, float]]:
-        """A mask bool [height, width] for each expression, and how hot its hottest pixel was."""
-        from integrations.clipseg import swap_text_encoder
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A block within which the arm's text encoder is in its slot: a swap costs more than an image does."""
+        from integrations.clipseg import read_by
 
+        model, processor = self.segmenter.model, self.segmenter.processor
+        with read_by(model, processor.tokenizer, self.encoder, self.gate):
+            yield
+
+    def find(self, image: Image, expressions: Sequence[str]) -> list[tuple[np.ndarray, float]]:
+        """A mask bool [height, width] for each expression, and how hot its hottest pixel was; within `reading`."""
         segmenter = self.segmenter
-        swap: AbstractContextManager[Any] = (
-            nullcontext()
-            if self.encoder is None
-            else swap_text_encoder(segmenter.model, segmenter.processor.tokenizer, self.encoder, self.gate)
-        )
-        with swap:
-            heats = segmenter.heat(image, expressions)
+        heats = segmenter.heat(image, expressions)
         masks = self._refined(image, heats) if self.sam is not None else self._plain(heats)
         return [
             (mask if heat.max() >= segmenter.presence else mask & False, float(heat.max()))

@@ -6,6 +6,7 @@ are the slot; image tower and decoder stay as they are.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from transformers import CLIPSegForImageSegmentation
 
-__all__ = ["check_fit", "embeddings", "heat_maps", "swap_text_encoder"]
+__all__ = ["check_fit", "embeddings", "heat_maps", "read_by", "swap_text_encoder"]
 
 
 class _Projected(nn.Module):
@@ -90,6 +91,13 @@ def swap_text_encoder(
     own = _Projected(clip.text_model, clip.text_projection)
     replacement = GatedTextEncoder(own, new, tokenizer) if gate else new
     return Swap(clip, {"text_model": replacement, "text_projection": nn.Identity()})
+
+
+def read_by(
+    model: "CLIPSegForImageSegmentation", tokenizer: Any, encoder: Clip | None, gate: bool = True
+) -> AbstractContextManager[Any]:
+    """A block within which expressions are read by an encoder as `swap_text_encoder` has it, or, None, by the model's own."""
+    return nullcontext() if encoder is None else swap_text_encoder(model, tokenizer, encoder, gate)
 
 
 @torch.no_grad()

@@ -55,9 +55,8 @@ def write_checkpoint(
     if layout == "openai":
         return _write_file(weights, out), len(weights)
     if layout == "comfyui":
-        return _write_file(text_weights(weights, "text_model."), out), len(
-            text_weights(weights, "text_model.")
-        )
+        named = text_weights(weights, "text_model.")
+        return _write_file(named, out), len(named)
     make_output_folder(out)
     if layout == "transformers":
         return _write_transformers(checkpoint, weights, out)

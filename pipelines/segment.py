@@ -1,7 +1,6 @@
 """`negclip segment`: masks of what expressions mean, and with `--compare` the vanilla arm's beside them."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -142,7 +141,7 @@ def _prepare(request: Request) -> _Job:
 
 def _masks(job: _Job) -> Iterator[_Mask]:
     """Every expression under every arm: `vanilla` first where both are compared."""
-    from integrations.clipseg import swap_text_encoder
+    from integrations.clipseg import read_by
     from integrations.segment_anything import Look
 
     model, tokenizer = job.segmenter.model, job.segmenter.processor.tokenizer
@@ -151,12 +150,8 @@ def _masks(job: _Job) -> Iterator[_Mask]:
     # SAM's proposals depend on the image alone, so they are made once.
     proposals = look.propose() if look and choosing else []
     for arm in ("vanilla", "negationclip") if job.request.compare else ("negationclip",):
-        swap: AbstractContextManager[Any] = (
-            nullcontext()
-            if arm == "vanilla"
-            else swap_text_encoder(model, tokenizer, job.encoder, job.request.gate)
-        )
-        with swap:
+        encoder = None if arm == "vanilla" else job.encoder
+        with read_by(model, tokenizer, encoder, job.request.gate):
             heats = job.segmenter.heat(job.small, job.request.expressions)
             best = _best(job, proposals)
         for row, (expression, heat) in enumerate(zip(job.request.expressions, heats, strict=True)):

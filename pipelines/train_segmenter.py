@@ -119,7 +119,7 @@ def _put_in(segmenter: "Segmenter", request: Request) -> dict[str, Any] | None:
     source = text_encoder_for(request.model, own.hidden_size, own.num_hidden_layers, request.text_encoder)
     encoder = load_clip(source.source, source.architecture)
     check_fit(segmenter.model, tokenizer, encoder)
-    tower = encoder.text_encoder(projection=True)
+    tower = encoder.text_encoder(True, own.num_hidden_layers)
     try:
         clip.text_model.load_state_dict(tower.text_model.state_dict(), strict=False)
         clip.text_projection.load_state_dict(tower.text_projection.state_dict())

@@ -5,6 +5,7 @@ import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def items(name: str, data: Path, **options: Any) -> list[Any]:
 class Spot:
     """A segmenter whose heat map is the same for every image: hot in the square's left half."""
 
-    model = processor = None
+    model, processor = None, SimpleNamespace(tokenizer=None)
     threshold, presence = 0.5, 0.3
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ import torch
 from open_clip.model import CLIP
 from torch import Tensor
 
-__all__ = ["TextStates", "cut", "text_states"]
+__all__ = ["TextStates", "cut", "says_nothing", "text_states"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ def cut(ids: Tensor) -> Tensor:
         ids: int [n, length]; the end token has the highest id of its row.
     """
     return ids[:, : int(ids.argmax(1).max()) + 1]
+
+
+def says_nothing(ids: Tensor) -> Tensor:
+    """Which texts int [n, length] hold no word between the start and the end token; bool [n]."""
+    return ids.argmax(1) == 1
 
 
 def text_states(model: CLIP, ids: Tensor, strangers: tuple[Tensor, Tensor] | None = None) -> TextStates:

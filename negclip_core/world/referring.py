@@ -13,7 +13,7 @@ from negclip_core.world.catalog import ATTRIBUTES, COLOURS, KINDS, Split, catalo
 from negclip_core.world.negation import owned, worn
 from negclip_core.world.scenes import Scene, Thing
 
-__all__ = ["SEATS", "Expression", "occupied", "referring", "unmatched"]
+__all__ = ["SEATS", "Expression", "by_noun", "occupied", "referring", "unmatched"]
 
 SEATS = ("bench", "chair", "sofa", "boat")
 
@@ -37,9 +37,18 @@ def _nouns(thing: Thing) -> list[str]:
     return [thing.gender, "person"] if thing.kind == "person" else [thing.kind]
 
 
+def by_noun(scene: Scene) -> dict[str, list[int]]:
+    """The things that each noun is said of; a man is a person as well."""
+    found: dict[str, list[int]] = {}
+    for index, thing in enumerate(scene.things):
+        for noun in _nouns(thing):
+            found.setdefault(noun, []).append(index)
+    return found
+
+
 def _alike(scene: Scene, noun: str) -> list[int]:
     """The things that `noun` is said of."""
-    return [i for i, thing in enumerate(scene.things) if noun in _nouns(thing)]
+    return by_noun(scene).get(noun, [])
 
 
 def occupied(scene: Scene, index: int) -> bool:
@@ -90,17 +99,16 @@ def unmatched(scene: Scene, rng: np.random.Generator, split: Split, negated: boo
     return _expression(claims[int(rng.integers(len(claims)))], -1, rng, split, negated) if claims else None
 
 
-def _by_noun(scene: Scene) -> dict[str, list[Thing]]:
-    """The things that each noun is said of; people as men and women."""
-    found: dict[str, list[Thing]] = {}
-    for thing in scene.things:
-        found.setdefault(_nouns(thing)[0], []).append(thing)
-    return found
+def _men_and_women_apart(scene: Scene) -> dict[str, list[Thing]]:
+    """The things that each noun is said of, but for "person"."""
+    return {
+        noun: [scene.things[i] for i in alike] for noun, alike in by_noun(scene).items() if noun != "person"
+    }
 
 
 def _had_by_all(scene: Scene, split: Split) -> list[_Claim]:
     claims: list[_Claim] = []
-    for noun, things in _by_noun(scene).items():
+    for noun, things in _men_and_women_apart(scene).items():
         shared = set.intersection(*(set(thing.attributes) for thing in things))
         claims += [
             (noun, "attribute", (a,)) for a in sorted(shared) if owned(split, [("noun_attribute", noun, a)])
@@ -117,7 +125,7 @@ def _had_by_all(scene: Scene, split: Split) -> list[_Claim]:
 
 def _had_by_none(scene: Scene) -> list[_Claim]:
     claims: list[_Claim] = []
-    for noun, things in _by_noun(scene).items():
+    for noun, things in _men_and_women_apart(scene).items():
         if things[0].gender:
             held = set().union(*(thing.attributes for thing in things))
             claims += [(noun, "attribute", (a,)) for a in ATTRIBUTES if a not in held]

@@ -29,7 +29,7 @@ from negclip_core.files import atomic_write_json
 from negclip_core.layouts.transformers import text_config, text_weights, vision_config, vision_weights
 from negclip_core.precision import mixed_precision
 from negclip_core.training.fit import Average, fit, kept
-from negclip_core.world.referring import referring, unmatched
+from negclip_core.world.referring import by_noun, referring, unmatched
 from negclip_core.world.scenes import Scene
 from pipelines.miniature.data import SIZE, Pictures
 from pipelines.miniature.half import load_in_float32
@@ -119,11 +119,7 @@ def _phrases(scenes: list[Scene], seed: int) -> _Phrases:
 
 def _several(scene: Scene) -> dict[str, list[int]]:
     """The nouns that more than one thing of a scene has, and those things."""
-    found: dict[str, list[int]] = {}
-    for index, thing in enumerate(scene.things):
-        for noun in (thing.gender, thing.kind) if thing.gender else (thing.kind,):
-            found.setdefault(noun, []).append(index)
-    return {noun: alike for noun, alike in found.items() if len(alike) > 1}
+    return {noun: alike for noun, alike in by_noun(scene).items() if len(alike) > 1}
 
 
 def _pairs_first(scenes: list[Scene], count: int) -> Tensor:

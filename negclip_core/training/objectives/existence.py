@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.objectives import Situation
-from negclip_core.training.text import cut, text_states
+from negclip_core.training.text import cut, says_nothing, text_states
 
 __all__ = ["Objective", "known_pictures"]
 
@@ -64,7 +64,7 @@ class Objective:
     def _drawn(self, now: Situation) -> tuple[list[int], list[Tensor]]:
         """The batch's rows that say nothing else, and images for each: first those that lack the thing."""
         data, rows, images = now.data, [], []
-        alone = (data.affirmative[now.rows].argmax(1) == 1) & (data.absent[now.rows].sum(1) == 1)
+        alone = says_nothing(data.affirmative[now.rows]) & (data.absent[now.rows].sum(1) == 1)
         for row in now.rows[alone].tolist():
             holding, alike = self._known[0][int(data.absent[row].int().argmax())]
             if alike.numel():

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.objectives import Situation
 from negclip_core.training.objectives.preserve import relative_error
-from negclip_core.training.text import cut, text_states
+from negclip_core.training.text import cut, says_nothing, text_states
 
 __all__ = [
     "Objective",
@@ -112,7 +112,7 @@ class Ways(NamedTuple):
 def ways(vanilla: CLIP, data: TrainingSet) -> Ways:
     """The mean of h(rest) - h(rest with the thing) at the end token, over captions that deny that thing alone and say more."""
     found: dict[str, list[Tensor]] = {"last": [], "penultimate": []}
-    alone = (data.absent.sum(1) == 1) & (data.affirmative.argmax(1) > 1)
+    alone = (data.absent.sum(1) == 1) & ~says_nothing(data.affirmative)
     for thing in range(data.absent.shape[1]):
         rows = torch.nonzero(data.absent[:, thing] & alone)[:_CAPTIONS, 0]
         if not len(rows):  # denied together with others only, or where nothing else is said
@@ -186,7 +186,7 @@ class Objective:
                     beyond = attainable(now.teacher.ln_final, beyond)
                 target[layer] = torch.where(free, beyond, getattr(own, layer).float())
             pooled = at_end(target["last"], negated) @ now.teacher.text_projection.float()
-        says_more = affirmative.argmax(1, keepdim=True) > 1
+        says_more = ~says_nothing(affirmative)[:, None]
         ends = torch.arange(length, device=negated.device)[None] == negated.argmax(1, keepdim=True)
         held = (says_more | ~ends).float()
         loss = relative_error(states.last, target["last"], held)
