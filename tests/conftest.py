@@ -1,7 +1,9 @@
 """Tiny random models of the real classes, made once a session."""
 
+import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 # Before anything imports torch: two-thread torch on shared cores is many times slower without it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -10,6 +12,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 
 import negclip_core  # noqa: F401  (first, for torchvision beside a CPU torch)
+
+if TYPE_CHECKING:
+    from negclip_core.clip import Clip
+    from negclip_core.training.data import TrainingSet
 
 WIDTH, LAYERS = 64, 2
 
@@ -182,3 +188,52 @@ def published_sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sam")
     model.save_pretrained(folder)
     return folder
+
+
+def _annotation(image: int, place: str, thing: str, plural: str) -> dict[str, Any]:
+    return {
+        "image_id": image,
+        "caption": f"a {place}",
+        "updated_caption": f"a {place} with no {plural}",
+        "absent": [thing],
+        "affirmative": f"a {place}",
+        "asserted": f"a {place} with {plural}",
+    }
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve plain pictures with two negated captions each, and one thing that is there after all."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("corpus")
+    annotations, images = [], []
+    for number in range(12):
+        Image.new("RGB", (16, 16), (20 * number, 90, 250 - 20 * number)).save(folder / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png"})
+        place = ("street", "park", "beach")[number % 3]
+        annotations += [_annotation(number, place, "car", "cars"), _annotation(number, place, "dog", "dogs")]
+    present = [{**_annotation(3, "street", "tree", "trees"), "negated": "a street with no trees"}]
+    document = {"images": images, "annotations": annotations, "present": present}
+    (folder / "captions.json").write_text(json.dumps(document), "utf-8")
+    return folder
+
+
+@pytest.fixture
+def clip(clip_folder: Path) -> "Clip":
+    """The vanilla CLIP, loaded."""
+    from negclip_core.clip import load_clip
+
+    return load_clip(clip_folder)
+
+
+@pytest.fixture
+def data(clip: "Clip", corpus: Path) -> "TrainingSet":
+    """The corpus as training reads it, with random features for its pictures."""
+    import torch
+
+    from negclip_core.training.data import TrainingSet, read_captions
+
+    records = read_captions(corpus / "captions.json")
+    features = {record.file_name: torch.nn.functional.normalize(torch.randn(32), dim=0) for record in records}
+    return TrainingSet.make(records, features, clip.tokenizer)
