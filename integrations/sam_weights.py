@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from negclip_core.checkpoints import read_tensors
 from negclip_core.errors import RequestError
+from negclip_core.tensor_files import read_tensors
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam

@@ -16,21 +16,24 @@ from negclip_core.errors import RequestError
 from negclip_core.files import atomic_path, atomic_write_json, atomic_write_text, sha256_file
 from negclip_core.layouts import openai, transformers
 from negclip_core.layouts.embedded import text_encoders
-from negclip_core.layouts.torchscript import is_torchscript, read_torchscript
+from negclip_core.layouts.shapes import first_fault
+from negclip_core.tensor_files import INDEX, fingerprint, read_json, read_tensors, within
 
 __all__ = [
     "FOLDER_LAYOUTS",
     "TOKENIZER_FILES",
     "Checkpoint",
     "read_checkpoint",
-    "read_tensors",
     "write_open_clip_folder",
 ]
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
 
 _OPEN_CLIP = ("open_clip_config.json", ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
-_TRANSFORMERS = ("config.json", ("model.safetensors", "pytorch_model.bin"))
+_TRANSFORMERS = (
+    "config.json",
+    ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}"),
+)
 FOLDER_LAYOUTS = (
     _OPEN_CLIP,
     _TRANSFORMERS,
@@ -65,7 +68,7 @@ def read_checkpoint(path: Path, width: int | None = None) -> Checkpoint:
     """
     if not path.is_dir():
         beside = [path.parent / name for name, weights in FOLDER_LAYOUTS if path.name in weights]
-        document = next((_read_json(config) for config in beside if config.is_file()), {})
+        document = next((read_json(config) for config in beside if config.is_file()), {})
         return _canonical(_encoder_alone(read_tensors(path), path, width), path, document)
     for config_name, weight_names in FOLDER_LAYOUTS:
         if (path / config_name).is_file():
@@ -74,39 +77,9 @@ def read_checkpoint(path: Path, width: int | None = None) -> Checkpoint:
                 raise RequestError(
                     f"{path}: {config_name} is there, but none of {', '.join(weight_names)} beside it"
                 )
-            return _canonical(read_tensors(weights), weights, _read_json(path / config_name))
+            document = read_json(within(path, path / config_name))
+            return _canonical(read_tensors(within(path, weights)), weights, document)
     raise RequestError(f"{path}: expected a folder with open_clip_config.json or config.json and its weights")
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a state dict that `torch.save` wrote, on the CPU.
-
-    Raises:
-        RequestError: the file cannot be read as that without running code from it.
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(9)
-        # A safetensors file is the length of its header, then the header, which is JSON.
-        if len(head) == 9 and head[8:] == b"{":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        if is_torchscript(path):
-            return read_torchscript(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # readers raise dozens of kinds for a damaged file
-        reason = str(error).strip().split("\n")[0][:160]
-        raise RequestError(
-            f"{path}: cannot be read as safetensors or as a plain state dict ({type(error).__name__}: {reason}); "
-            "what more than tensors is pickled is refused, save the state dict as safetensors"
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not content:
-        raise RequestError(f"{path}: expected a state dict, got {type(content).__name__}")
-    tensors = {str(k).removeprefix("module."): v for k, v in content.items() if isinstance(v, Tensor)}
-    return tensors
 
 
 def _encoder_alone(weights: dict[str, Tensor], path: Path, width: int | None) -> dict[str, Tensor]:
@@ -139,42 +112,57 @@ def _canonical(weights: dict[str, Tensor], path: Path, document: dict[str, Any])
             shown = ", ".join(list(weights)[:3])
             raise RequestError(f"{path}: expected {_LAYOUTS}, got {len(weights)} tensors such as {shown}")
         dtypes = {name: tensor.dtype for name, tensor in found.items()}
-        found = {name: tensor.float().contiguous() for name, tensor in found.items()}
         config = openai.config_from_shapes(found)
-    except (KeyError, ValueError, IndexError, RuntimeError) as error:
+        fault = first_fault(found, config)
+    except (ArithmeticError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).split("\n")[0]
         raise RequestError(
-            f"{path}: expected {_LAYOUTS}, but {error} is missing or has a wrong shape"
+            f"{path}: expected {_LAYOUTS}, but {reason} is missing or has a wrong shape"
         ) from error
-    if layout == "open_clip":
-        _check_shapes(config, document["model_cfg"], path)
-        config = document["model_cfg"]
-    elif layout == "transformers":
-        config = transformers.model_config(document, config)
+    if fault is not None:
+        raise RequestError(f"{path}: {fault}; fetch it again, or ask who made it")
+    found = {name: tensor.float().contiguous() for name, tensor in found.items()}
+    config = _as_said(document, layout, config, path)
     folder = (
         path.parent if document and any((path.parent / name).is_file() for name in TOKENIZER_FILES) else None
     )
+    if folder is not None:
+        for name in TOKENIZER_FILES:
+            within(folder, folder / name)
     preprocess = document.get("preprocess_cfg", {})
-    return Checkpoint(found, config, layout, sha256_file(path), preprocess, folder, bool(document), dtypes)
+    return Checkpoint(found, config, layout, fingerprint(path), preprocess, folder, bool(document), dtypes)
 
 
-def _check_shapes(found: dict[str, Any], said: dict[str, Any], path: Path) -> None:
-    text = said.get("text_cfg", {})
+def _as_said(document: dict[str, Any], layout: str, found: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The `model_cfg` of the file's own config where there is one, checked against `found`, that of the weights."""
+    where = f"{path.parent}: its config"
+    try:
+        if layout == "transformers":
+            config = transformers.model_config(document, found)
+        elif layout == "open_clip":
+            said = document["model_cfg"]
+            config = {**found, **said, "text_cfg": {**found["text_cfg"], **said["text_cfg"]}}
+            if not isinstance(document.get("preprocess_cfg", {}), dict):
+                raise TypeError("preprocess_cfg is no object")
+        else:
+            return found
+        heads, width = config["text_cfg"]["heads"], found["text_cfg"]["width"]
+        if type(heads) is not int or heads < 1 or width % heads:
+            raise ValueError(f"{heads!r} heads do not divide a width of {width}")
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RequestError(f"{where} is not a CLIP's ({type(error).__name__}: {error})") from error
     for name in ("width", "layers", "vocab_size", "context_length"):
-        if name in text and text[name] != found["text_cfg"][name]:
+        if config["text_cfg"][name] != found["text_cfg"][name]:
             raise RequestError(
-                f"{path.parent}: open_clip_config.json says text {name} {text[name]}, "
+                f"{where} says text {name} {config['text_cfg'][name]}, "
                 f"the weights have {found['text_cfg'][name]}; the two do not belong together"
             )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{path}: not JSON ({error})") from error
-    if not isinstance(document, dict):
-        raise RequestError(f"{path}: expected a JSON object, got {type(document).__name__}")
-    return document
+    if config["embed_dim"] != found["embed_dim"]:
+        raise RequestError(
+            f"{where} says embed_dim {config['embed_dim']}, the weights have {found['embed_dim']}; "
+            "the two do not belong together"
+        )
+    return config
 
 
 def write_open_clip_folder(

@@ -67,17 +67,17 @@ class Clip:
         vision = config.get("vision_cfg")
         # open_clip's class cannot be made without an image tower: a tiny one is made and taken away.
         stand_in = {"image_size": 8, "patch_size": 8, "layers": 1, "width": 64}
-        model = CLIP(
-            config["embed_dim"],
-            CLIPVisionCfg(**(vision or stand_in)),
-            CLIPTextCfg(**config["text_cfg"]),
-            quick_gelu=bool(config.get("quick_gelu")),
-        )
-        if vision is None:
-            model.visual = None
         try:
+            model = CLIP(
+                config["embed_dim"],
+                CLIPVisionCfg(**(vision or stand_in)),
+                CLIPTextCfg(**config["text_cfg"]),
+                quick_gelu=bool(config.get("quick_gelu")),
+            )
+            if vision is None:
+                model.visual = None
             model.load_state_dict(weights)
-        except RuntimeError as error:
+        except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
             lines = " ".join(str(error).split())
             raise RequestError(
                 f"{self.name}: the weights do not fit their architecture: {lines[:300]}"
@@ -91,9 +91,9 @@ class Clip:
         Raises RequestError where the vocabulary is not CLIP's own and no tokenizer lies beside the weights.
         """
         context = self.config["text_cfg"]["context_length"]
-        if self.checkpoint.tokenizer_folder is not None:
-            return _FolderTokenizer(self.checkpoint.tokenizer_folder, context)
         vocabulary = self.config["text_cfg"]["vocab_size"]
+        if self.checkpoint.tokenizer_folder is not None:
+            return _FolderTokenizer(self.checkpoint.tokenizer_folder, context, vocabulary)
         if vocabulary != _CLIP_VOCABULARY:
             raise RequestError(
                 f"{self.name}: has a vocabulary of {vocabulary}, not CLIP's {_CLIP_VOCABULARY}, and no tokenizer beside "
@@ -182,10 +182,20 @@ def _beyond(name: str, layers: int) -> bool:
 
 
 class _FolderTokenizer:
-    def __init__(self, folder: Path, context: int) -> None:
+    def __init__(self, folder: Path, context: int, vocabulary: int) -> None:
         from transformers import CLIPTokenizer
 
-        self.inner = CLIPTokenizer.from_pretrained(folder)
+        try:
+            self.inner = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # the reader is compiled, and raises what it likes
+            reason = str(error).strip().split("\n")[0][:160]
+            raise RequestError(
+                f"{folder}: its tokenizer cannot be read ({type(error).__name__}: {reason})"
+            ) from error
+        if (size := len(self.inner)) > vocabulary:
+            raise RequestError(
+                f"{folder}: its tokenizer has {size} tokens, the text tower {vocabulary}; the two do not belong together"
+            )
         self.context = context
 
     def __call__(self, texts: list[str]) -> Tensor:

@@ -5,6 +5,7 @@ from pathlib import Path
 from negclip_core.checkpoints import FOLDER_LAYOUTS, TOKENIZER_FILES
 from negclip_core.errors import RequestError
 from negclip_core.models import hub_files
+from negclip_core.tensor_files import INDEX, shards_of
 
 __all__ = ["fetch", "fetch_first", "pretrained_repository"]
 
@@ -33,7 +34,8 @@ def fetch(repository: str, architecture: str | None = None) -> Path:
             continue
         for name in weights:
             if (file := _download(repository, name)) is not None:
-                for extra in TOKENIZER_FILES:
+                shards = shards_of(file) if name.endswith(INDEX) else []
+                for extra in (*shards, *TOKENIZER_FILES):
                     _download(repository, extra)
                 return file.parent
     raise RequestError(

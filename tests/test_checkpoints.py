@@ -101,9 +101,13 @@ def _transformers_model(clip_folder: Path, canonical: dict[str, Tensor]) -> Any:
     return model.eval()
 
 
-def test_transformers_folder(clip_folder: Path, canonical: dict[str, Tensor], tmp_path: Path) -> None:
+@pytest.mark.parametrize("shard", ["1GB", "100KB"])
+def test_transformers_folder(
+    clip_folder: Path, canonical: dict[str, Tensor], tmp_path: Path, shard: str
+) -> None:
     model = _transformers_model(clip_folder, canonical)
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path, max_shard_size=shard)
+    assert (tmp_path / "model.safetensors").exists() == (shard == "1GB")
     checkpoint = read_checkpoint(tmp_path)
     assert checkpoint.layout == "transformers"
     assert_same(checkpoint.weights, canonical)

@@ -19,6 +19,7 @@ _DTYPES = {
     "FloatStorage": torch.float32, "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16,
     "DoubleStorage": torch.float64, "LongStorage": torch.int64, "IntStorage": torch.int32, "BoolStorage": torch.bool,
 }  # fmt: skip
+_LARGEST_PICKLE = 64 * 2**20  # bytes; those of OpenAI's archives have less than one
 _LISTS = frozenset(
     {"build_intlist", "build_tensorlist", "build_doublelist", "build_boollist", "restore_type_tag"}
 )
@@ -44,7 +45,10 @@ def _tensor(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Te
 
 class _Reader(pickle.Unpickler):
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(archive.open(f"{root}/data.pkl"))
+        pickled = archive.getinfo(f"{root}/data.pkl")
+        if pickled.file_size > _LARGEST_PICKLE:
+            raise pickle.UnpicklingError("its pickle is larger than any CLIP's")
+        super().__init__(archive.open(pickled))
         self._archive, self._root = archive, root
         self._storages: dict[str, Tensor] = {}
 
