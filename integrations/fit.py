@@ -26,7 +26,7 @@ def refuse_misfit(where: str, host: Any, tokenizer: Any, encoder: Clip, projecti
     rows = [
         ("width", host.hidden_size, text["width"]),
         ("depth", host.num_hidden_layers, depth),
-        ("vocabulary", host.vocab_size, text["vocab_size"]),
+        ("vocabulary", _words_of_old(host.vocab_size, tokenizer, text["vocab_size"]), text["vocab_size"]),
         ("length", host.max_position_embeddings, text["context_length"]),
         # CLIP pools at the highest id: another end token would make it read the wrong position.
         ("end token", tokenizer.eos_token_id, text["vocab_size"] - 1),
@@ -51,6 +51,16 @@ def check_weights(encoder: Clip, module: Any) -> None:
         )
 
 
+def _words_of_old(size: int, tokenizer: Any, known: int) -> int:
+    """The size of a host's vocabulary without words that were added after all others, as textual inversion does."""
+    added = {number for number in tokenizer.get_added_vocab().values() if number >= known}
+    return known if size > known and added == set(range(known, size)) else size
+
+
 def _same_words(tokenizer: Any, encoder: Clip) -> bool:
     own = getattr(encoder.tokenizer, "inner", None) if encoder.checkpoint.tokenizer_folder else None
-    return own is None or own.get_vocab() == tokenizer.get_vocab()
+    if own is None:
+        return True
+    known = encoder.config["text_cfg"]["vocab_size"]
+    old = {word: number for word, number in tokenizer.get_vocab().items() if number < known}
+    return bool(own.get_vocab() == old)

@@ -8,7 +8,6 @@ import re
 from typing import Any
 
 import torch
-from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from negclip_core.errors import RequestError
@@ -19,19 +18,39 @@ __all__ = ["GatedTextEncoder", "negates"]
 
 def negates(decoded: str) -> bool:
     """Whether a prompt negates, given as CLIP's tokenizer decodes it: in lower case, with spaces around punctuation."""
-    joined = re.sub(r"(?<=\w) (?='\w)", "", decoded)  # "isn 't" -> "isn't"
+    spaced = decoded.replace("</w>", " ")  # a tokenizer that was deep-copied forgets how its words end
+    joined = re.sub(r"(?<=\w) (?='\w)", "", spaced)  # "isn 't" -> "isn't"
     # A hyphen may have joined two words ("car-free") or stood between two phrases ("a street - no cars").
     return has_negation(joined) or (" - " in joined and has_negation(joined.replace(" - ", "-")))
 
 
-class GatedTextEncoder(ModelMixin):  # a bare Module would be left out, silently, when the pipeline is saved
-    """Takes the place of a host's `CLIPTextModel` or `CLIPTextModelWithProjection`, and answers as it would."""
+class GatedTextEncoder(nn.Module):
+    """Takes the place of a host's text encoder, and answers as it would.
+
+    Made with one, it is of the host's own class as well: diffusers sorts a pipeline's parts by their classes (`from_pipe`
+    leaves out one of another class, `save_pretrained` too, and LoRA's unloading fails on it). What it has not itself,
+    such as the embeddings that textual inversion adds to, is the host's own.
+    """
+
+    def __new__(cls, vanilla: nn.Module, encoder: nn.Module, tokenizer: Any) -> "GatedTextEncoder":
+        kind = type(vanilla)
+        own: type[GatedTextEncoder] = type(f"Gated{kind.__name__}", (cls, kind), {})
+        return nn.Module.__new__(own)
 
     def __init__(self, vanilla: nn.Module, encoder: nn.Module, tokenizer: Any) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # not the host's class's, which would make another text tower
         self.vanilla = vanilla
         self.encoder = encoder
         self.tokenizer = tokenizer
+        self.training = vanilla.training
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "vanilla":
+                raise
+            return getattr(self.vanilla, name)
 
     @property
     def config(self) -> Any:
@@ -44,6 +63,9 @@ class GatedTextEncoder(ModelMixin):  # a bare Module would be left out, silently
     @property
     def device(self) -> torch.device:
         return next(self.vanilla.parameters()).device
+
+    def get_input_embeddings(self) -> Any:
+        return self.vanilla.get_input_embeddings()  # type: ignore[operator]  # a Tensor, to a Module's stubs
 
     def forward(self, input_ids: Tensor, *args: Any, **options: Any) -> Any:
         """What the host's own encoder returns, with the rows of prompts that negate taken from NegationCLIP.

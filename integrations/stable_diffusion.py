@@ -106,9 +106,19 @@ def swap_text_encoder(pipe: Any, encoder: Clip, gate: bool = True) -> Swap:
     slot = check_fit(pipe, encoder)
     own = getattr(pipe, slot.module)
     new = encoder.text_encoder(slot.kind.endswith("WithProjection"), own.config.num_hidden_layers)
+    _learn_words(new, own)
     new = new.to(device=pipe._execution_device, dtype=own.dtype)
     check_weights(encoder, new)
     replacement = GatedTextEncoder(own, new, getattr(pipe, slot.tokenizer)) if gate else new
     # Assigning registers the class anew; what was registered before may have been more precise.
     registered = {slot.module: pipe.config[slot.module]}
     return Swap(pipe, {slot.module: replacement}, lambda: pipe.register_to_config(**registered))
+
+
+def _learn_words(new: Any, own: Any) -> None:
+    """Give a tower the words that textual inversion has added to the host's, in place."""
+    table, known = new.get_input_embeddings(), own.get_input_embeddings().weight.detach()
+    added = known[table.num_embeddings :].to(table.weight)
+    if len(added):
+        table.weight = torch.nn.Parameter(torch.cat([table.weight.detach(), added]), requires_grad=False)
+        table.num_embeddings = new.config.vocab_size = len(table.weight)

@@ -1,0 +1,248 @@
+"""What people do with a pipeline beside drawing from it; each manner is checked on tiny pipelines of every host.
+
+A manner is a function of a pipeline, an encoder that fits it, and a function that draws; its docstring is its row in
+docs/hosts.md.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from integrations.stable_diffusion import slots_of, swap_text_encoder
+from negclip_core.clip import Clip
+
+NEGATED, PLAIN = "a street with no cars", "a street with a car"
+DTYPES = ("float16", "bfloat16")
+
+Draw = Callable[..., Tensor]  # of a prompt or prompts, and options of the pipeline; the same noise each time
+
+
+class Subject(NamedTuple):
+    """A host's pipeline, an encoder for its first slot, and how pictures are drawn with such a pipeline."""
+
+    pipe: Any
+    encoder: Clip
+    draw: Callable[..., Tensor]  # draw(pipe, prompt, **options)
+
+
+class Unavailable(Exception):
+    """The host's own pipelines have no such thing, or cannot do it without a swap either."""
+
+
+def _variant(subject: Subject, kind: str) -> Any:
+    """Another pipeline of the same host around the same models, such as its "Img2Img"."""
+    import diffusers
+
+    stem = type(subject.pipe).__name__.removesuffix("Pipeline")
+    return getattr(diffusers, f"{stem}{kind}Pipeline", None)
+
+
+def _options(subject: Subject) -> set[str]:
+    return set(inspect.signature(type(subject.pipe).__call__).parameters)
+
+
+def _obeys(subject: Subject, prompt: str = NEGATED, **options: Any) -> None:
+    """The new encoder reads a negated prompt, the host's own every other, and afterwards all is as before."""
+    before = {text: subject.draw(subject.pipe, text, **options) for text in (prompt, PLAIN)}
+    with swap_text_encoder(subject.pipe, subject.encoder):
+        assert not torch.equal(subject.draw(subject.pipe, prompt, **options), before[prompt])
+        assert torch.equal(subject.draw(subject.pipe, PLAIN, **options), before[PLAIN])
+    assert torch.equal(subject.draw(subject.pipe, prompt, **options), before[prompt])
+
+
+def restores(subject: Subject) -> None:
+    """`with` and `restore()`: every parameter and buffer of the host is what and where it was"""
+    modules = {
+        name: part for name, part in subject.pipe.components.items() if isinstance(part, torch.nn.Module)
+    }
+    tensors = [
+        (m, n, t) for m, part in modules.items() for n, t in [*part.named_parameters(), *part.named_buffers()]
+    ]
+    bits = [t.detach().clone() for *_, t in tensors]
+    _obeys(subject)
+    swap = swap_text_encoder(subject.pipe, subject.encoder)
+    swap.restore()
+    now = [(m, n, t) for m in modules for n, t in
+           [*getattr(subject.pipe, m).named_parameters(), *getattr(subject.pipe, m).named_buffers()]]  # fmt: skip
+    assert [(m, n, id(t)) for m, n, t in now] == [(m, n, id(t)) for m, n, t in tensors]
+    assert all(torch.equal(t, before) for (*_, t), before in zip(now, bits, strict=True))
+
+
+def half(subject: Subject) -> None:
+    """float16 and bfloat16: the new encoder takes the host's dtype"""
+    for dtype in DTYPES:
+        pipe = copy.deepcopy(subject.pipe).to(getattr(torch, dtype))
+        _obeys(subject._replace(pipe=pipe))
+
+
+def from_pretrained(subject: Subject) -> None:
+    """`text_encoder=` of `from_pretrained`: the tower by itself, without the gate"""
+    slot = slots_of(subject.pipe)[0]
+    own = getattr(subject.pipe, slot.module)
+    tower = subject.encoder.text_encoder(slot.kind.endswith("WithProjection"), own.config.num_hidden_layers)
+    parts = {**subject.pipe.components, slot.module: tower}
+    kept = {name: part for name, part in parts.items() if name in subject.pipe.config or part is not None}
+    other = type(subject.pipe)(**kept)
+    other.set_progress_bar_config(disable=True)
+    with swap_text_encoder(subject.pipe, subject.encoder, gate=False):
+        assert torch.equal(subject.draw(subject.pipe, NEGATED), subject.draw(other, NEGATED))
+
+
+def from_pipe(subject: Subject) -> None:
+    """`from_pipe`: a pipeline made of a swapped one is swapped too"""
+    with swap_text_encoder(subject.pipe, subject.encoder):
+        other = type(subject.pipe).from_pipe(subject.pipe)
+        other.set_progress_bar_config(disable=True)
+        assert torch.equal(subject.draw(other, NEGATED), subject.draw(subject.pipe, NEGATED))
+
+
+def img2img(subject: Subject) -> None:
+    """image to image"""
+    kind = _variant(subject, "Img2Img")
+    pipe = kind.from_pipe(subject.pipe)
+    pipe.set_progress_bar_config(disable=True)
+    _obeys(subject._replace(pipe=pipe), image=torch.zeros(1, 3, 16, 16), strength=1.0)
+
+
+def inpainting(subject: Subject) -> None:
+    """inpainting"""
+    kind = _variant(subject, "Inpaint")
+    pipe = kind.from_pipe(subject.pipe)
+    pipe.set_progress_bar_config(disable=True)
+    _obeys(subject._replace(pipe=pipe), image=torch.zeros(1, 3, 16, 16), mask_image=torch.ones(1, 1, 16, 16),
+           strength=1.0)  # fmt: skip
+
+
+def controlnet(subject: Subject) -> None:
+    """ControlNet"""
+    from diffusers import ControlNetModel
+
+    if not hasattr(subject.pipe, "unet"):
+        raise Unavailable("not tried")
+    control = ControlNetModel.from_unet(subject.pipe.unet, conditioning_embedding_out_channels=(4, 4))
+    kind = _variant(subject, "ControlNet")
+    pipe = kind(**{**subject.pipe.components, "controlnet": control})
+    pipe.set_progress_bar_config(disable=True)
+    _obeys(subject._replace(pipe=pipe), image=torch.zeros(1, 3, 16, 16))
+
+
+def batches(subject: Subject) -> None:
+    """batches that mix prompts with and without negation"""
+    prompts = [NEGATED, PLAIN]
+    before = subject.draw(subject.pipe, prompts)
+    with swap_text_encoder(subject.pipe, subject.encoder):
+        after = subject.draw(subject.pipe, prompts)
+    assert not torch.equal(after[0], before[0])
+    assert torch.equal(after[1], before[1])
+
+
+def many(subject: Subject) -> None:
+    """`num_images_per_prompt`"""
+    _obeys(subject, num_images_per_prompt=2)
+
+
+def empty_negative_prompt(subject: Subject) -> None:
+    """an empty negative prompt"""
+    if "true_cfg_scale" in _options(subject):
+        _obeys(subject, negative_prompt="", true_cfg_scale=2.0)
+    else:
+        _obeys(subject, negative_prompt="")
+
+
+def embeddings(subject: Subject) -> None:
+    """embeddings made beforehand with `encode_prompt` (as compel and sd_embed weight them)"""
+    with swap_text_encoder(subject.pipe, subject.encoder):
+        expected = subject.draw(subject.pipe, NEGATED)
+        options = _embedded(subject.pipe)
+    torch.testing.assert_close(subject.draw(subject.pipe, None, **options), expected)
+
+
+def _embedded(pipe: Any) -> dict[str, Any]:
+    kind = type(pipe).__name__
+    names: tuple[str, ...]
+    if kind.startswith("StableDiffusion3"):
+        found = pipe.encode_prompt(NEGATED, NEGATED, NEGATED)
+        names = (
+            "prompt_embeds",
+            "negative_prompt_embeds",
+            "pooled_prompt_embeds",
+            "negative_pooled_prompt_embeds",
+        )
+    elif kind.startswith("StableDiffusionXL"):
+        found = pipe.encode_prompt(NEGATED)
+        names = (
+            "prompt_embeds",
+            "negative_prompt_embeds",
+            "pooled_prompt_embeds",
+            "negative_pooled_prompt_embeds",
+        )
+    elif kind.startswith("Flux"):
+        found = pipe.encode_prompt(NEGATED, NEGATED, max_sequence_length=16)[:2]
+        names = ("prompt_embeds", "pooled_prompt_embeds")
+    else:
+        found = pipe.encode_prompt(NEGATED, "cpu", 1, True)
+        names = ("prompt_embeds", "negative_prompt_embeds")
+    return dict(zip(names, found, strict=True))
+
+
+def clip_skip(subject: Subject) -> None:
+    """`clip_skip`"""
+    if "clip_skip" not in _options(subject):
+        raise Unavailable("has no clip_skip")
+    try:
+        subject.draw(subject.pipe, PLAIN, clip_skip=1)
+    except AttributeError as error:
+        raise Unavailable("diffusers' own fails with this transformers") from error
+    _obeys(subject, clip_skip=1)
+
+
+def compiled(subject: Subject) -> None:
+    """`torch.compile`d UNet or transformer"""
+    name = "unet" if hasattr(subject.pipe, "unet") else "transformer"
+    setattr(subject.pipe, name, torch.compile(getattr(subject.pipe, name), backend="eager"))
+    _obeys(subject)
+
+
+def lora(subject: Subject) -> None:
+    """LoRA: unload and load again"""
+    from peft import LoraConfig
+
+    name = "unet" if hasattr(subject.pipe, "unet") else "transformer"
+    denoiser = getattr(subject.pipe, name)
+    before = subject.draw(subject.pipe, NEGATED)
+    with swap_text_encoder(subject.pipe, subject.encoder):
+        plain = subject.draw(subject.pipe, NEGATED)
+        denoiser.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+        tuned = subject.draw(subject.pipe, NEGATED)
+        assert not torch.equal(tuned, plain)
+        subject.pipe.unload_lora_weights()
+        assert torch.equal(subject.draw(subject.pipe, NEGATED), plain)
+    assert torch.equal(subject.draw(subject.pipe, NEGATED), before)
+
+
+def textual_inversion(subject: Subject) -> None:
+    """textual inversion, loaded before the swap"""
+    if not hasattr(subject.pipe, "load_textual_inversion"):
+        raise Unavailable("has no load_textual_inversion")
+    slot = slots_of(subject.pipe)[0]
+    word = torch.randn(64, generator=torch.Generator().manual_seed(1))
+    subject.pipe.load_textual_inversion(
+        {"<mine>": word},
+        tokenizer=getattr(subject.pipe, slot.tokenizer),
+        text_encoder=getattr(subject.pipe, slot.module),
+    )
+    _obeys(subject, prompt=f"a <mine> {NEGATED}")
+    with swap_text_encoder(subject.pipe, subject.encoder):
+        with_word = subject.draw(subject.pipe, f"a <mine> {NEGATED}")
+        assert not torch.equal(with_word, subject.draw(subject.pipe, f"a {NEGATED}"))
+
+
+MANNERS: dict[str, Callable[[Subject], None]] = {
+    manner.__name__: manner
+    for manner in (restores, half, from_pretrained, from_pipe, img2img, inpainting, controlnet, batches, many,
+                   empty_negative_prompt, embeddings, clip_skip, compiled, lora, textual_inversion)
+}  # fmt: skip
