@@ -57,7 +57,7 @@ def test_vanilla_cannot_tell_no_cars_from_cars_and_negationclip_can(tmp_path: Pa
 
     rows = list(valse_existence(list(draw_scenes(tmp_path, "test", 7, 300)), "test", 7).values())
     assert len(rows) > 200
-    pictures = [Image.open(tmp_path / row["image_file"]) for row in rows]
+    pictures: list[Image.Image] = [Image.open(tmp_path / row["image_file"]) for row in rows]
     right = {}
     for part in ("clip", "negationclip"):
         clip = load_clip(f"miniature/{part}")
