@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from negclip_core.errors import RequestError
-from negclip_core.files import atomic_path, atomic_write_json, atomic_write_text, sha256_file
+from negclip_core.files import atomic_path, atomic_write_json, atomic_write_text, read_json, sha256_file
 from negclip_core.layouts import openai, transformers
 from negclip_core.layouts.embedded import text_encoders
 from negclip_core.layouts.shapes import first_fault
-from negclip_core.tensor_files import INDEX, fingerprint, read_json, read_tensors, within
+from negclip_core.tensor_files import INDEX, fingerprint, read_tensors, within
 
 __all__ = [
     "FOLDER_LAYOUTS",

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from negclip_core.checkpoints import Checkpoint, read_checkpoint
-from negclip_core.errors import RequestError
+from negclip_core.errors import RequestError, reason_of
 from negclip_core.layouts.transformers import text_config, text_weights
 from negclip_core.models import architecture_file, resolve
 
@@ -188,10 +188,7 @@ class _FolderTokenizer:
         try:
             self.inner = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # the reader is compiled, and raises what it likes
-            reason = str(error).strip().split("\n")[0][:160]
-            raise RequestError(
-                f"{folder}: its tokenizer cannot be read ({type(error).__name__}: {reason})"
-            ) from error
+            raise RequestError(f"{folder}: its tokenizer cannot be read ({reason_of(error)})") from error
         if (size := len(self.inner)) > vocabulary:
             raise RequestError(
                 f"{folder}: its tokenizer has {size} tokens, the text tower {vocabulary}; the two do not belong together"

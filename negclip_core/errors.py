@@ -5,7 +5,7 @@ NegclipError
 └── UnfinishedWork   the work failed part-way: exit 1, the message says how to resume
 """
 
-__all__ = ["NegclipError", "RequestError", "UnfinishedWork"]
+__all__ = ["NegclipError", "RequestError", "UnfinishedWork", "reason_of"]
 
 
 class NegclipError(Exception):
@@ -22,3 +22,9 @@ class RequestError(NegclipError):
 
 class UnfinishedWork(NegclipError):
     """Work stopped part-way; what was finished is kept and the message says how to go on."""
+
+
+def reason_of(error: Exception) -> str:
+    """What another library raised, as a part of one line: its kind and the beginning of what it says."""
+    line, _, _ = str(error).strip().partition("\n")
+    return f"{type(error).__name__}: {line[:160]}"

@@ -22,6 +22,7 @@ __all__ = [
     "check_output_folder",
     "make_output_folder",
     "provenance",
+    "read_json",
     "sha256_file",
     "sha256_folder",
 ]
@@ -104,6 +105,17 @@ def make_output_folder(folder: str | os.PathLike[str]) -> Path:
             f"{folder}: cannot be written to ({reason}); choose another output folder"
         ) from error
     return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises RequestError where it is none."""
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"{path}: not JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise RequestError(f"{path}: expected a JSON object, got {type(document).__name__}")
+    return document
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from negclip_core.checkpoints import FOLDER_LAYOUTS, TOKENIZER_FILES
-from negclip_core.errors import RequestError
+from negclip_core.errors import RequestError, reason_of
 from negclip_core.models import hub_files
 from negclip_core.tensor_files import INDEX, shards_of
 
@@ -86,8 +86,7 @@ def _download(repository: str, name: str) -> Path | None:
 
 
 def _out_of_reach(repository: str, error: Exception) -> RequestError:
-    reason = str(error).strip().split("\n")[0][:160]
     return RequestError(
-        f"{repository}: cannot be fetched from the hub ({type(error).__name__}: {reason}); "
+        f"{repository}: cannot be fetched from the hub ({reason_of(error)}); "
         "check the name and the connection, or name a local folder"
     )

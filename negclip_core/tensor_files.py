@@ -4,21 +4,19 @@ A file may be safetensors, a state dict that `torch.save` wrote, a TorchScript a
 shards. What it is, its content says, never its name (but for the index, which is JSON and holds no tensor).
 """
 
-import json
 import zipfile
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from negclip_core.errors import RequestError
-from negclip_core.files import sha256_file
+from negclip_core.errors import RequestError, reason_of
+from negclip_core.files import read_json, sha256_file
 from negclip_core.layouts.torchscript import is_torchscript, read_torchscript
 
-__all__ = ["INDEX", "fingerprint", "read_json", "read_tensors", "shards_of", "within"]
+__all__ = ["INDEX", "fingerprint", "read_tensors", "shards_of", "within"]
 
 INDEX = ".index.json"  # what transformers ends the name of a shards' index with
 
@@ -37,9 +35,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors = _read(path)
     except Exception as error:  # readers raise dozens of kinds for a damaged file
-        reason = (str(error).strip().split("\n") or [""])[0][:160]
         raise RequestError(
-            f"{path}: cannot be read as safetensors or as a plain state dict ({type(error).__name__}: {reason}); "
+            f"{path}: cannot be read as safetensors or as a plain state dict ({reason_of(error)}); "
             "what more than tensors is pickled is refused, save the state dict as safetensors"
         ) from error
     if isinstance(tensors, str):
@@ -84,22 +81,30 @@ def _refuse_bombs(path: Path) -> None:
 
 def shards_of(index: Path) -> list[str]:
     """The names of the files that an index names. Raises RequestError where it is no index, or names no file beside it."""
+    return sorted(set(_weight_map(index).values()))
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """For each tensor the name of the file beside the index that holds it."""
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise RequestError(f"{index}: expected 'weight_map', from tensors to the files that hold them")
-    for name in (shards := sorted(set(names.values()))):
+    for name in names.values():
         if Path(name).name != name or name.endswith(INDEX):
             raise RequestError(f"{index}: names a shard {name!r}, which is not a file beside it")
-    return shards
+    return names
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for name in shards_of(index):
-        if not (index.parent / name).exists():
-            raise RequestError(f"{index}: names the shard {name}, which is not there; fetch the whole folder")
-        tensors |= read_tensors(within(index.parent, index.parent / name))
-    missing = next((name for name in read_json(index)["weight_map"] if name not in tensors), None)
+    names = _weight_map(index)
+    for shard in sorted(set(names.values())):
+        if not (index.parent / shard).exists():
+            raise RequestError(
+                f"{index}: names the shard {shard}, which is not there; fetch the whole folder"
+            )
+        tensors |= read_tensors(within(index.parent, index.parent / shard))
+    missing = next((name for name in names if name not in tensors), None)
     if missing is not None:
         raise RequestError(f"{index}: says that a shard holds {missing}, and none does")
     return tensors
@@ -126,14 +131,3 @@ def within(folder: Path, file: Path) -> Path:
     ):
         raise RequestError(f"{file}: is a link out of its folder, to {target}; put the file itself there")
     return file
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises RequestError where it is none."""
-    try:
-        document = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RequestError(f"{path}: not JSON ({error})") from error
-    if not isinstance(document, dict):
-        raise RequestError(f"{path}: expected a JSON object, got {type(document).__name__}")
-    return document

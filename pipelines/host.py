@@ -1,7 +1,6 @@
 """Load a diffusers pipeline to draw with, and what its folder says about itself."""
 
 import inspect
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from negclip_core.errors import RequestError
-from negclip_core.files import sha256_folder
+from negclip_core.files import read_json, sha256_folder
 from negclip_core.models import resolve
 
 __all__ = ["Host", "folder_about", "hush", "load_host", "loading"]
@@ -89,10 +88,4 @@ def hush(quiet: bool) -> None:
 def folder_about(folder: Path) -> dict[str, Any]:
     """What a model folder says about itself: its `negclip.json`, or nothing. Raises RequestError where that is no JSON."""
     file = folder / _ABOUT
-    if not file.is_file():
-        return {}
-    try:
-        about = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise RequestError(f"{file}: not JSON ({error})") from error
-    return dict(about)
+    return read_json(file) if file.is_file() else {}

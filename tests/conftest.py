@@ -84,40 +84,10 @@ def wide_clip_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder:
 @pytest.fixture(scope="session")
 def pipeline_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Path:
     """A random StableDiffusionPipeline that draws 16 x 16 pictures."""
-    import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTokenizer
+    from hosts import make_host  # type: ignore[import-not-found]  # pytest puts tests/ on the path
 
-    from negclip_core.clip import load_clip
-
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("pipeline")
-    pipe = StableDiffusionPipeline(
-        vae=AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            block_out_channels=(8, 8),
-            norm_num_groups=4,
-            latent_channels=4,
-            sample_size=16,
-        ),
-        text_encoder=load_clip(clip_folder).text_encoder(),
-        tokenizer=CLIPTokenizer.from_pretrained(clip_folder),
-        unet=UNet2DConditionModel(
-            sample_size=8,
-            block_out_channels=(16, 16),
-            norm_num_groups=4,
-            layers_per_block=1,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            cross_attention_dim=WIDTH,
-            attention_head_dim=2,
-        ),
-        scheduler=DDIMScheduler(prediction_type="v_prediction", clip_sample=False, steps_offset=1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    pipe = make_host("Stable Diffusion 1.x", clip_folder, clip_folder)  # it has no second text encoder
     pipe.save_pretrained(folder)
     return folder
 

@@ -9,7 +9,7 @@ import torch
 
 from negclip_core.clip import Clip, load_clip
 
-__all__ = ["HOSTS", "OPTIONS", "make_host"]
+__all__ = ["HOSTS", "OPTIONS", "PUBLISHED", "make_host", "published_host"]
 
 _WORDS = ["a", "street", "with", "no", "cars", "car"]
 
@@ -33,7 +33,7 @@ def _one(small: Clip, wide: Clip, tokenizer: Any) -> Any:
     )  # fmt: skip
     return StableDiffusionPipeline(
         vae=_vae(), text_encoder=small.text_encoder(), tokenizer=tokenizer, unet=unet,
-        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1), safety_checker=None, feature_extractor=None,
+        scheduler=DDIMScheduler(prediction_type="v_prediction", clip_sample=False, steps_offset=1), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
     )  # fmt: skip
 
@@ -98,7 +98,7 @@ OPTIONS: dict[str, dict[str, Any]] = {"FLUX.1": {"max_sequence_length": 16}}
 
 
 def make_host(name: str, clip_folder: Path, wide_clip_folder: Path) -> Any:
-    """A pipeline whose first text encoder is the CLIP of `clip_folder`, and whose second the wide one."""
+    """A pipeline whose first text encoder is the CLIP of `clip_folder`, and whose second, if it has one, the wide one."""
     from transformers import CLIPTokenizer
 
     torch.manual_seed(0)

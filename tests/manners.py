@@ -6,6 +6,7 @@ docs/hosts.md.
 
 import copy
 import inspect
+import tempfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,9 +17,8 @@ from integrations.stable_diffusion import slots_of, swap_text_encoder
 from negclip_core.clip import Clip
 
 NEGATED, PLAIN = "a street with no cars", "a street with a car"
-DTYPES = ("float16", "bfloat16")
-
-Draw = Callable[..., Tensor]  # of a prompt or prompts, and options of the pipeline; the same noise each time
+_TEXTS = ("prompt_embeds", "negative_prompt_embeds")
+_POOLED = ("pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 
 
 class Subject(NamedTuple):
@@ -26,23 +26,29 @@ class Subject(NamedTuple):
 
     pipe: Any
     encoder: Clip
-    draw: Callable[..., Tensor]  # draw(pipe, prompt, **options)
+    draw: Callable[..., Tensor]  # draw(pipe, prompts, **options), the same noise each time
 
 
 class Unavailable(Exception):
     """The host's own pipelines have no such thing, or cannot do it without a swap either."""
 
 
-def _variant(subject: Subject, kind: str) -> Any:
-    """Another pipeline of the same host around the same models, such as its "Img2Img"."""
+def _variant(subject: Subject, kind: str, **parts: Any) -> Subject:
+    """With another pipeline of the same host around the same models, such as its "Img2Img"."""
     import diffusers
 
     stem = type(subject.pipe).__name__.removesuffix("Pipeline")
-    return getattr(diffusers, f"{stem}{kind}Pipeline", None)
+    pipe = getattr(diffusers, f"{stem}{kind}Pipeline").from_pipe(subject.pipe, **parts)
+    pipe.set_progress_bar_config(disable=True)
+    return subject._replace(pipe=pipe)
 
 
 def _options(subject: Subject) -> set[str]:
     return set(inspect.signature(type(subject.pipe).__call__).parameters)
+
+
+def _denoiser(subject: Subject) -> str:
+    return "unet" if hasattr(subject.pipe, "unet") else "transformer"
 
 
 def _obeys(subject: Subject, prompt: str = NEGATED, **options: Any) -> None:
@@ -54,28 +60,34 @@ def _obeys(subject: Subject, prompt: str = NEGATED, **options: Any) -> None:
     assert torch.equal(subject.draw(subject.pipe, prompt, **options), before[prompt])
 
 
+def _tensors(pipe: Any) -> dict[str, Tensor]:
+    """Every parameter and buffer of a pipeline, by its module's name and its own."""
+    return {
+        f"{module}.{name}": tensor
+        for module, part in pipe.components.items()
+        if isinstance(part, torch.nn.Module)
+        for name, tensor in [*part.named_parameters(), *part.named_buffers()]
+    }
+
+
 def restores(subject: Subject) -> None:
     """`with` and `restore()`: every parameter and buffer of the host is what and where it was"""
-    modules = {
-        name: part for name, part in subject.pipe.components.items() if isinstance(part, torch.nn.Module)
-    }
-    tensors = [
-        (m, n, t) for m, part in modules.items() for n, t in [*part.named_parameters(), *part.named_buffers()]
-    ]
-    bits = [t.detach().clone() for *_, t in tensors]
+    tensors = _tensors(subject.pipe)
+    bits = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     _obeys(subject)
     swap = swap_text_encoder(subject.pipe, subject.encoder)
     swap.restore()
-    now = [(m, n, t) for m in modules for n, t in
-           [*getattr(subject.pipe, m).named_parameters(), *getattr(subject.pipe, m).named_buffers()]]  # fmt: skip
-    assert [(m, n, id(t)) for m, n, t in now] == [(m, n, id(t)) for m, n, t in tensors]
-    assert all(torch.equal(t, before) for (*_, t), before in zip(now, bits, strict=True))
+    now = _tensors(subject.pipe)
+    assert {name: id(tensor) for name, tensor in now.items()} == {
+        name: id(tensor) for name, tensor in tensors.items()
+    }
+    assert all(torch.equal(tensor, bits[name]) for name, tensor in now.items())
 
 
 def half(subject: Subject) -> None:
     """float16 and bfloat16: the new encoder takes the host's dtype"""
-    for dtype in DTYPES:
-        pipe = copy.deepcopy(subject.pipe).to(getattr(torch, dtype))
+    for dtype in (torch.float16, torch.bfloat16):
+        pipe = copy.deepcopy(subject.pipe).to(dtype)
         _obeys(subject._replace(pipe=pipe))
 
 
@@ -84,12 +96,18 @@ def from_pretrained(subject: Subject) -> None:
     slot = slots_of(subject.pipe)[0]
     own = getattr(subject.pipe, slot.module)
     tower = subject.encoder.text_encoder(slot.kind.endswith("WithProjection"), own.config.num_hidden_layers)
-    parts = {**subject.pipe.components, slot.module: tower}
-    kept = {name: part for name, part in parts.items() if name in subject.pipe.config or part is not None}
-    other = type(subject.pipe)(**kept)
-    other.set_progress_bar_config(disable=True)
-    with swap_text_encoder(subject.pipe, subject.encoder, gate=False):
-        assert torch.equal(subject.draw(subject.pipe, NEGATED), subject.draw(other, NEGATED))
+    empty = {name: None for name, part in subject.pipe.components.items() if part is None}
+    with tempfile.TemporaryDirectory() as folder:
+        subject.pipe.save_pretrained(folder)
+        # Compared with a pipeline that was loaded too: where weights lie in memory shows in the last digits.
+        loaded, other = (
+            type(subject.pipe).from_pretrained(folder, **empty, **parts)
+            for parts in ({}, {slot.module: tower})
+        )
+    for pipe in (loaded, other):
+        pipe.set_progress_bar_config(disable=True)
+    with swap_text_encoder(loaded, subject.encoder, gate=False):
+        assert torch.equal(subject.draw(loaded, NEGATED), subject.draw(other, NEGATED))
 
 
 def from_pipe(subject: Subject) -> None:
@@ -102,19 +120,13 @@ def from_pipe(subject: Subject) -> None:
 
 def img2img(subject: Subject) -> None:
     """image to image"""
-    kind = _variant(subject, "Img2Img")
-    pipe = kind.from_pipe(subject.pipe)
-    pipe.set_progress_bar_config(disable=True)
-    _obeys(subject._replace(pipe=pipe), image=torch.zeros(1, 3, 16, 16), strength=1.0)
+    _obeys(_variant(subject, "Img2Img"), image=torch.zeros(1, 3, 16, 16), strength=1.0)
 
 
 def inpainting(subject: Subject) -> None:
     """inpainting"""
-    kind = _variant(subject, "Inpaint")
-    pipe = kind.from_pipe(subject.pipe)
-    pipe.set_progress_bar_config(disable=True)
-    _obeys(subject._replace(pipe=pipe), image=torch.zeros(1, 3, 16, 16), mask_image=torch.ones(1, 1, 16, 16),
-           strength=1.0)  # fmt: skip
+    picture, mask = torch.zeros(1, 3, 16, 16), torch.ones(1, 1, 16, 16)
+    _obeys(_variant(subject, "Inpaint"), image=picture, mask_image=mask, strength=1.0)
 
 
 def controlnet(subject: Subject) -> None:
@@ -124,10 +136,7 @@ def controlnet(subject: Subject) -> None:
     if not hasattr(subject.pipe, "unet"):
         raise Unavailable("not tried")
     control = ControlNetModel.from_unet(subject.pipe.unet, conditioning_embedding_out_channels=(4, 4))
-    kind = _variant(subject, "ControlNet")
-    pipe = kind(**{**subject.pipe.components, "controlnet": control})
-    pipe.set_progress_bar_config(disable=True)
-    _obeys(subject._replace(pipe=pipe), image=torch.zeros(1, 3, 16, 16))
+    _obeys(_variant(subject, "ControlNet", controlnet=control), image=torch.zeros(1, 3, 16, 16))
 
 
 def batches(subject: Subject) -> None:
@@ -166,26 +175,16 @@ def _embedded(pipe: Any) -> dict[str, Any]:
     names: tuple[str, ...]
     if kind.startswith("StableDiffusion3"):
         found = pipe.encode_prompt(NEGATED, NEGATED, NEGATED)
-        names = (
-            "prompt_embeds",
-            "negative_prompt_embeds",
-            "pooled_prompt_embeds",
-            "negative_pooled_prompt_embeds",
-        )
+        names = _TEXTS + _POOLED
     elif kind.startswith("StableDiffusionXL"):
         found = pipe.encode_prompt(NEGATED)
-        names = (
-            "prompt_embeds",
-            "negative_prompt_embeds",
-            "pooled_prompt_embeds",
-            "negative_pooled_prompt_embeds",
-        )
+        names = _TEXTS + _POOLED
     elif kind.startswith("Flux"):
         found = pipe.encode_prompt(NEGATED, NEGATED, max_sequence_length=16)[:2]
-        names = ("prompt_embeds", "pooled_prompt_embeds")
+        names = (_TEXTS[0], _POOLED[0])
     else:
         found = pipe.encode_prompt(NEGATED, "cpu", 1, True)
-        names = ("prompt_embeds", "negative_prompt_embeds")
+        names = _TEXTS
     return dict(zip(names, found, strict=True))
 
 
@@ -202,7 +201,7 @@ def clip_skip(subject: Subject) -> None:
 
 def compiled(subject: Subject) -> None:
     """`torch.compile`d UNet or transformer"""
-    name = "unet" if hasattr(subject.pipe, "unet") else "transformer"
+    name = _denoiser(subject)
     setattr(subject.pipe, name, torch.compile(getattr(subject.pipe, name), backend="eager"))
     _obeys(subject)
 
@@ -211,16 +210,22 @@ def lora(subject: Subject) -> None:
     """LoRA: unload and load again"""
     from peft import LoraConfig
 
-    name = "unet" if hasattr(subject.pipe, "unet") else "transformer"
-    denoiser = getattr(subject.pipe, name)
+    denoiser = getattr(subject.pipe, _denoiser(subject))
+
+    def tuned() -> Tensor:
+        torch.manual_seed(0)
+        denoiser.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+        return subject.draw(subject.pipe, NEGATED)
+
     before = subject.draw(subject.pipe, NEGATED)
     with swap_text_encoder(subject.pipe, subject.encoder):
         plain = subject.draw(subject.pipe, NEGATED)
-        denoiser.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
-        tuned = subject.draw(subject.pipe, NEGATED)
-        assert not torch.equal(tuned, plain)
+        first = tuned()
+        assert not torch.equal(first, plain)
         subject.pipe.unload_lora_weights()
         assert torch.equal(subject.draw(subject.pipe, NEGATED), plain)
+        assert torch.equal(tuned(), first)
+        subject.pipe.unload_lora_weights()
     assert torch.equal(subject.draw(subject.pipe, NEGATED), before)
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from negclip_core.errors import RequestError
+from negclip_core.errors import RequestError, reason_of
 from negclip_core.files import atomic_path, atomic_write_json
 from negclip_core.world.catalog import ATTRIBUTES, KINDS, PLACES, catalog
 from negclip_core.world.scenes import Scene, Thing
@@ -110,9 +110,8 @@ class MiniatureJudge:
                 network, tuple(config["labels"]), {k: float(v) for k, v in config["thresholds"].items()}
             )
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            reason = str(error).splitlines()[0]
             raise RequestError(
-                f"{folder}: not a judge ({type(error).__name__}: {reason}); it needs {_CONFIG} and {_WEIGHTS}, "
+                f"{folder}: not a judge ({reason_of(error)}); it needs {_CONFIG} and {_WEIGHTS}, "
                 "made by negclip miniature build"
             ) from error
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 __all__ = ["first_fault"]
@@ -22,7 +23,7 @@ def first_fault(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> str
     for name, tensor in weights.items():
         if not tensor.is_floating_point():
             return f"{name} is {str(tensor.dtype).removeprefix('torch.')}, not floating point"
-        if not math.isfinite(float(tensor.float().sum())):
+        if not math.isfinite(float(tensor.sum(dtype=torch.float32))):
             return f"{name} holds a NaN or an infinity"
     return None
 
