@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 # Templates that speak of the base's last noun: "a park with a man lacking birds" is about the man.
-LAST_NOUN = re.compile(r"\{base\} (that|free|empty|not having|devoid|lacking)")
+LAST_NOUN = re.compile(r"\{base\} (that|which|free|empty|not having|having|devoid|lacking)")
 FAMILIES = ("before", "after", "affix", "attribute", "two", "unseen-cue")
 
 
@@ -137,6 +137,7 @@ def negated(
         "singular": first.singular,
         "a_singular": first.a_singular,
         "less": f"{first.singular}less",
+        "free": f"{first.singular}-free",
         "a_less": f"{article(first.singular)} {first.singular}less",
         "a_free": f"{article(first.singular)} {first.singular}-free",
         "with": join(base),

@@ -79,8 +79,8 @@ def noun_phrase(tokens: Sequence[Token], i: int) -> int:
 
 
 def _past_determiners(tokens: Sequence[Token], i: int) -> int:
-    # "one" and "few" are determiners only where a noun follows them.
-    while word(tokens, i) in lex.DETERMINERS:
+    # "one" and "few" are determiners only where a noun follows them; "any of the cats" are cats.
+    while word(tokens, i) in lex.DETERMINERS or (word(tokens, i) == "of" and word(tokens, i - 1) == "any"):
         if word(tokens, i) in ("one", "few") and breaks(tokens, i + 1):
             break
         i += 1

@@ -64,10 +64,11 @@ def _left_edge(kept: list[Token], start: int) -> int:
     """Where the words that only lead to the cue begin: "who is", "there are", "with", "and"."""
     k = start
     cue = kept[start].cue
-    # "on no bench", "eating no food"
+    # "on no bench", "eating no food"; but "walking around without a hat"
     if cue is not None and cue.family in ("noun", "pronoun"):
         participle = word(kept, k - 1).endswith("ing") and is_participle(kept, k - 1)
-        k -= word(kept, k - 1) in lex.PREPOSITIONS or participle
+        governed = word(kept, k - 1) in lex.PREPOSITIONS and kept[start].word != "without"
+        k -= governed or participle
     while k > 0:
         in_which = word(kept, k - 1) in {"in", "on"} and word(kept, k) == "which"
         if not (word(kept, k - 1) in _LEADING or kept[k - 1].word == "," or in_which):

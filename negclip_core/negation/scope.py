@@ -170,11 +170,21 @@ def _subject(tokens: Sequence[Token], i: int) -> Span | None:
         start -= 1
     if word(tokens, start) == "'s":  # "who 's" for "whose"
         start += 1
-    # Without an auxiliary ("parts not shown") it is the host itself, unless "whose" or "with" leads to it.
+    # Without an auxiliary ("parts not shown") it is the host itself, unless "whose" or "with" leads to it, or it
+    # stands apart ("a street, cars not shown").
     led = word(tokens, start - 1) in {"whose", "with", "where"} or word(tokens, start - 2) == "who"
     cue = tokens[i].cue
-    said = led or end < i or cue is None or cue.family == "after"
+    said = led or end < i or _apart(tokens, start, i) or cue is None or cue.family == "after"
     return (start, end) if start < end and said else None
+
+
+def _apart(tokens: Sequence[Token], start: int, i: int) -> bool:
+    """Whether what starts at `start` and is denied at i is a clause of its own: after a comma, or up to one."""
+    ends = i + 1
+    while word(tokens, ends):
+        ends += 1
+    goes_on = ends < len(tokens) - 1 and tokens[ends].word == ","
+    return tokens[start - 1].word == "," if start else goes_on
 
 
 def _has_article(tokens: Sequence[Token], item: Span) -> bool:
