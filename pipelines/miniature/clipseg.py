@@ -1,8 +1,8 @@
 """The miniature's CLIPSeg: the small CLIP's own two towers, and a decoder trained to find what their embeddings mean.
 
 Conditions are vanilla's text embeddings of phrases without negation, and, as CLIPSeg's authors do (Lüddecke & Ecker
-2022, section 3.2), embeddings of the thing itself, cut out: so the decoder reads the joint space and not a list of
-phrases. One condition in six is of something that is not in the picture; its mask is empty.
+2022, section 3.2), points between such a phrase and the embedding of the thing itself, cut out: so the decoder reads the
+joint space and not a list of phrases. One condition in six is of something that is not in the picture; its mask is empty.
 """
 
 from collections import Counter
@@ -39,7 +39,7 @@ __all__ = ["assemble", "build", "calibrate", "save"]
 
 _LAYERS = [1, 2, 3]  # whose activations the decoder reads
 _REDUCED = 64
-_PROMPTED = 0.35  # share of conditions that are a thing cut out, and no text
+_PROMPTED = 0.5  # share of conditions that lie between a phrase and a thing cut out
 _ABSENT = 1 / 6
 _MARGIN = 0.06  # around a thing that is cut out, in units of its box
 _GRID = [round(0.05 * i, 2) for i in range(3, 19)]  # thresholds that are tried
@@ -93,6 +93,14 @@ def _masks(instances: Tensor, meant: Tensor) -> Tensor:
     """Which pixels show what is meant, bool [n, side, side], of pictures' instances uint8 [n, side, side]."""
     shown = instances.long()
     return ((meant[:, None, None] >> (shown - 1).clamp(min=0)) & 1).bool() & (shown > 0)
+
+
+def _one_of(meant: Tensor) -> Tensor:
+    """One bit of each row of int64 [n], drawn at random."""
+    if not len(meant):
+        return meant
+    bits = (meant[:, None] >> torch.arange(int(meant.max()).bit_length())) & 1
+    return 1 << torch.multinomial(bits.float(), 1)[:, 0]
 
 
 def _phrases(scenes: list[Scene], seed: int) -> _Phrases:
@@ -179,16 +187,17 @@ def build(
         missing = torch.rand(batch) < _ABSENT
         which = torch.where(missing, absent[torch.randint(len(absent), (batch,))],
                             present[torch.randint(len(present), (batch,))])  # fmt: skip
-        rows, meant = phrases.row[which], phrases.meant[which]
+        rows, meant, condition = phrases.row[which], phrases.meant[which], words[which]
+        prompted = (torch.rand(batch) < _PROMPTED) & ~missing
+        # A cut-out shows one thing; with a phrase that fits several it says which of them is meant.
+        meant[prompted] = _one_of(meant[prompted])
         target = _masks(instances[rows], meant)
-        condition = words[which]
-        # A cut-out shows one thing: a phrase for several is left to be a phrase.
-        prompted = (torch.rand(batch) < _PROMPTED) & ~missing & (meant & (meant - 1) == 0)
         with torch.no_grad():
             shown = _cut_out(images[rows[prompted]], target[prompted])
             looked = model.clip.get_image_features(shown).pooler_output
             # Image embeddings have another length than texts'; the decoder is to read directions alike.
-            condition[prompted] = F.normalize(looked, dim=-1) * length
+            looked = F.normalize(looked, dim=-1) * length
+            condition[prompted] = condition[prompted].lerp(looked, torch.rand(len(looked), 1))
         states = [seen[rows, layer].float() for layer in range(len(_LAYERS))]
         logits = model.decoder(tuple(states), condition).logits
         goal = target.float()
