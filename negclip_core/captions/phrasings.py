@@ -125,6 +125,7 @@ def negated(
         raise ValueError(f"no phrasing of family {family!r} in split {split!r} fits {base!r}")
     template = choices[int(rng.random() * len(choices))]
     first, last = absent[0], absent[-1]
+    less, free = f"{first.singular}less", f"{first.singular}-free"
     words = {
         "base": base,
         "thing": base.split(" ", 1)[1]
@@ -136,10 +137,10 @@ def negated(
         "plural2": last.plural,
         "singular": first.singular,
         "a_singular": first.a_singular,
-        "less": f"{first.singular}less",
-        "free": f"{first.singular}-free",
-        "a_less": f"{article(first.singular)} {first.singular}less",
-        "a_free": f"{article(first.singular)} {first.singular}-free",
+        "less": less,
+        "free": free,
+        "a_less": f"{article(less)} {less}",
+        "a_free": f"{article(free)} {free}",
         "with": join(base),
     }
     affirmative, asserted = _table()["counterparts"].get(template) or (

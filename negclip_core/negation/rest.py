@@ -11,6 +11,7 @@ from negclip_core.negation.writing import tidy, write
 _LEADING = lex.CARRIERS | lex.CONJUNCTIONS | {"whose", "who", "not"}
 _FINITE = lex.FINITE_VERBS | lex.BARE_VERBS | {w for w in lex.HAVING if not w.endswith("ing")}
 _LIKE_NO = frozenset({"no", "zero", "neither", "not"})
+_NOUN_LIKE = _LIKE_NO | {"a", "the", "absence", "lack"}  # how a cue begins that a preposition can govern
 _EXCEPTIVES = [phrase.split() for phrase in lex.DATA["exceptives"]]
 
 
@@ -64,11 +65,11 @@ def _left_edge(kept: list[Token], start: int) -> int:
     """Where the words that only lead to the cue begin: "who is", "there are", "with", "and"."""
     k = start
     cue = kept[start].cue
-    # "on no bench", "eating no food"; but "walking around without a hat"
+    # "on no bench", "eating no food"; but "walking around | without a hat", "around | free of hats"
     if cue is not None and cue.family in ("noun", "pronoun"):
         participle = word(kept, k - 1).endswith("ing") and is_participle(kept, k - 1)
-        governed = word(kept, k - 1) in lex.PREPOSITIONS and kept[start].word != "without"
-        k -= governed or participle
+        noun_like = cue.family == "pronoun" or kept[start].word.partition(" ")[0] in _NOUN_LIKE
+        k -= (noun_like and word(kept, k - 1) in lex.PREPOSITIONS) or participle
     while k > 0:
         in_which = word(kept, k - 1) in {"in", "on"} and word(kept, k) == "which"
         if not (word(kept, k - 1) in _LEADING or kept[k - 1].word == "," or in_which):
