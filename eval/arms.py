@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from integrations.methods import find_method, method_names
 from negclip_core.errors import RequestError
 from negclip_core.models import Source, arms_of
 
@@ -11,12 +12,8 @@ VANILLA, NEGATIONCLIP, REST = "vanilla", "negationclip", "affirmative-rest"
 _BARE = "-no-gate"
 _REFINED = "-refined"
 # arm -> (method of integrations.methods, whether NegationCLIP is swapped in)
-_KNOWN = {
-    VANILLA: ("encoder", False),
-    NEGATIONCLIP: ("encoder", True),
-    "negative-prompt": ("negative-prompt", False),
-    "both": ("both", True),
-    REST: ("encoder", False),
+_KNOWN = {VANILLA: ("encoder", False), NEGATIONCLIP: ("encoder", True), REST: ("encoder", False)} | {
+    name: (name, find_method(name).SWAPS_TEXT_ENCODER) for name in method_names() if name != "encoder"
 }
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from integrations.methods import Method, find_method
+from integrations.denied import unet_of
+from integrations.methods import Method, acts_inside, find_method, guided
 from integrations.stable_diffusion import check_fit, swap_text_encoder
 from negclip_core.clip import Clip
 
@@ -49,7 +50,9 @@ class Arm:
         return cls(arm_name(method), found, encoder if found.SWAPS_TEXT_ENCODER else None, gate)
 
     def check(self, pipe: Any) -> None:
-        """Raise RequestError where the encoder does not fit the pipeline; change nothing."""
+        """Raise RequestError where the encoder does not fit the pipeline or the method has no hold there; change nothing."""
+        if acts_inside(self.method):
+            unet_of(pipe)
         if self.encoder is not None:
             check_fit(pipe, self.encoder)
 
@@ -66,7 +69,8 @@ class Arm:
             texts = {name: [row[name] for row in rows] for name in rows[0]}
             # On the CPU, so that a seed means the same noise on every device.
             generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-            return list(pipe(**texts, generator=generators, **settings).images)
+            with guided(self.method, pipe, prompts):
+                return list(pipe(**texts, generator=generators, **settings).images)
 
         if self.encoder is None:
             yield draw

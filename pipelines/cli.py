@@ -43,7 +43,10 @@ def generate(
     model: Model = "miniature",
     text_encoder: TextEncoder = None,
     method: Annotated[
-        str, typer.Option(help="encoder, negative-prompt, both, ...: a file of integrations/methods.")
+        str,
+        typer.Option(
+            help="encoder, negative-prompt, both, nag, perp-neg or vsf: a file of integrations/methods."
+        ),
     ] = "encoder",
     gate: Gate = True,
     compare: Annotated[

@@ -112,6 +112,7 @@ def _check(request: Request) -> None:
 def _prepare(request: Request) -> _Job:
     """Load what is needed and check the rest of the request against it."""
     from integrations.attention import choose_attention, use_attention
+    from integrations.methods import find_method
 
     device = pick_device(request.device)
     attention = choose_attention(request.attention, device)
@@ -119,8 +120,8 @@ def _prepare(request: Request) -> _Job:
     use_attention(host.pipe, attention)
     arms, text_encoder = _arms(request, host)
     settings = _settings(request, host)
-    if request.method == "negative-prompt" and settings["guidance_scale"] <= 1:
-        warn("a negative prompt does nothing at a guidance scale of 1 or less", request.quiet)
+    if find_method(request.method).NEEDS_GUIDANCE and settings["guidance_scale"] <= 1:
+        warn(f"--method {request.method} does nothing at a guidance scale of 1 or less", request.quiet)
     for prompt in dict.fromkeys(request.prompts):
         cut = {
             check_length(text, host.pipe.tokenizer)
@@ -142,7 +143,9 @@ def _arms(request: Request, host: Host) -> "tuple[list[Arm], str | None]":
 
     vanilla = [Arm.vanilla()] if request.compare else []
     if not find_method(request.method).SWAPS_TEXT_ENCODER:
-        return [*vanilla, Arm.of(request.method, None)], None
+        arm = Arm.of(request.method, None)
+        arm.check(host.pipe)
+        return [*vanilla, arm], None
     own = getattr(host.pipe, slots_of(host.pipe)[0].module).config
     source = text_encoder_for(request.model, own.hidden_size, own.num_hidden_layers, request.text_encoder)
     arm = Arm.of(request.method, load_clip(source.source, source.architecture), request.gate)

@@ -2,24 +2,32 @@
 
 A method's file holds
 
-    SWAPS_TEXT_ENCODER: bool                    whether NegationCLIP takes the host's slot
+    SWAPS_TEXT_ENCODER: bool                        whether NegationCLIP takes the host's slot
+    NEEDS_GUIDANCE: bool                            whether it does nothing at a guidance scale of 1 or less
     def arguments(prompt: str) -> dict[str, str]    what the pipeline is called with for a prompt
+
+and, where it acts inside the denoiser, a context manager in which the pipeline is called
+
+    def guided(pipe, prompts: Sequence[str]) -> AbstractContextManager[None]
 """
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from negclip_core.errors import RequestError
 
-__all__ = ["Method", "find_method", "method_names"]
+__all__ = ["Method", "acts_inside", "find_method", "guided", "method_names"]
 
 
 class Method(Protocol):
     """What a file in this folder holds."""
 
     SWAPS_TEXT_ENCODER: bool
+    NEEDS_GUIDANCE: bool
 
     def arguments(self, prompt: str) -> dict[str, str]:
         """The pipeline's arguments for a prompt: `prompt`, and if need be `negative_prompt`."""
@@ -37,3 +45,14 @@ def find_method(name: str) -> Method:
     if name not in method_names():
         raise RequestError(f"no method called {name!r}: expected one of {', '.join(method_names())}")
     return cast(Method, import_module(f"{__name__}.{name.replace('-', '_')}"))
+
+
+def acts_inside(method: Method) -> bool:
+    """Whether a method acts inside the denoiser."""
+    return hasattr(method, "guided")
+
+
+def guided(method: Method, pipe: Any, prompts: Sequence[str]) -> AbstractContextManager[None]:
+    """What the pipeline is called in by a method, with these prompts: nothing for one that acts on the prompt alone."""
+    inside = getattr(method, "guided", None)
+    return nullcontext() if inside is None else cast("AbstractContextManager[None]", inside(pipe, prompts))

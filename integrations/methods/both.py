@@ -3,6 +3,7 @@
 from negclip_core.language import parse
 
 SWAPS_TEXT_ENCODER = True
+NEEDS_GUIDANCE = False
 
 
 def arguments(prompt: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ The host's own text encoder reads the affirmative rest. It needs a guidance scal
 from negclip_core.language import parse
 
 SWAPS_TEXT_ENCODER = False
+NEEDS_GUIDANCE = True
 
 
 def arguments(prompt: str) -> dict[str, str]:
