@@ -112,7 +112,7 @@ def _check(request: Request) -> None:
 def _prepare(request: Request) -> _Job:
     """Load what is needed and check the rest of the request against it."""
     from integrations.attention import choose_attention, use_attention
-    from integrations.methods import find_method
+    from integrations.methods import find_method, has_guidance
 
     device = pick_device(request.device)
     attention = choose_attention(request.attention, device)
@@ -120,8 +120,9 @@ def _prepare(request: Request) -> _Job:
     use_attention(host.pipe, attention)
     arms, text_encoder = _arms(request, host)
     settings = _settings(request, host)
-    if find_method(request.method).NEEDS_GUIDANCE and settings["guidance_scale"] <= 1:
-        warn(f"--method {request.method} does nothing at a guidance scale of 1 or less", request.quiet)
+    if find_method(request.method).NEEDS_GUIDANCE and not has_guidance(host.pipe, settings["guidance_scale"]):
+        warn(f"--method {request.method} does nothing here: it needs a host with guidance, at a scale above 1",
+             request.quiet)  # fmt: skip
     for prompt in dict.fromkeys(request.prompts):
         cut = {
             check_length(text, host.pipe.tokenizer)

@@ -118,14 +118,23 @@ def test_unknown_words_get_a_friendly_warning(
     assert "the miniature knows streets and parks; it has never seen dragons" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("method", ["negative-prompt", "both"])
+@pytest.mark.parametrize("method", ["negative-prompt", "both", "nag", "perp-neg", "vsf"])
 def test_other_methods_are_arms_of_their_own(request_: Request, method: str) -> None:
-    encoder = None if method == "negative-prompt" else request_.text_encoder
+    encoder = request_.text_encoder if method == "both" else None
     result = run(replace(request_, method=method, text_encoder=encoder, count=1, prompts=(NEGATED,)))
     assert [i["arm"] for i in result["images"]] == ["vanilla", method]
     assert result["text_encoder"] == encoder
     first, second = (pixels(i["path"]) for i in result["images"])
     assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(("method", "warned"), [("perp-neg", True), ("nag", False)])
+def test_a_method_that_needs_guidance_says_so_without(
+    request_: Request, method: str, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = replace(request_, method=method, text_encoder=None, guidance_scale=1.0, count=1, quiet=False)
+    run(replace(bare, prompts=(NEGATED,)))
+    assert (f"--method {method} does nothing here: it needs" in capsys.readouterr().err) == warned
 
 
 LONG = "a street with " + "a car and " * 30

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hosts import (  # type: ignore[import-not-found]  # pytest puts tests/ on the path
@@ -15,8 +16,10 @@ from hosts import (  # type: ignore[import-not-found]  # pytest puts tests/ on t
     make_host,
     published_host,
 )
-from manners import MANNERS, Subject, Unavailable  # type: ignore[import-not-found]
+from manners import MANNERS, NEGATED, Subject, Unavailable  # type: ignore[import-not-found]
 
+from integrations.arms import Arm
+from integrations.methods import has_guidance, method_names
 from integrations.stable_diffusion import check_fit
 from negclip_core.checkpoints import Checkpoint
 from negclip_core.clip import Clip, load_clip
@@ -40,7 +43,7 @@ def tables() -> list[dict[tuple[str, str], str]]:
     return found
 
 
-FITS, DOES = tables()
+FITS, DOES, DENIES = tables()
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,36 @@ def test_encoder_and_host(host: str, encoder: str) -> None:
         assert FITS[encoder, host] == f"`{slot.module}`, {slot.reads.replace('_', ' ')}"
 
 
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("method", method_names())
+def test_method(
+    method: str, host: str, clip_folder: Path, other_clip_folder: Path, wide_clip_folder: Path
+) -> None:
+    pipe = make_host(host, clip_folder, wide_clip_folder)
+    arm = Arm.of(method, load_clip(other_clip_folder))
+    settings = {
+        "num_inference_steps": 2,
+        "output_type": "np",
+        "height": 16,
+        "width": 16,
+        **OPTIONS.get(host, {}),
+    }
+    try:
+        arm.check(pipe)
+    except RequestError as error:
+        assert DENIES[f"`{method}`", host] == "no UNet", error
+        return
+    with Arm.vanilla().applied(pipe, **settings) as draw:
+        # What a method leaves to the text encoder is the affirmative rest.
+        vanilla = np.asarray(draw([NEGATED if arm.method.SWAPS_TEXT_ENCODER else "a street"], [0])[0])
+    with arm.applied(pipe, **settings) as draw:
+        moved = not np.array_equal(np.asarray(draw([NEGATED], [0])[0]), vanilla)
+    assert moved == (DENIES[f"`{method}`", host] == "yes")
+    # What is said of a method that does nothing is said of no other.
+    assert moved == (has_guidance(pipe, 7.0) or not arm.method.NEEDS_GUIDANCE)
+
+
 def test_the_tables_are_whole() -> None:
     assert set(FITS) == {(encoder, host) for encoder in ENCODERS for host in PUBLISHED}
     assert set(DOES) == {(manner.__doc__, host) for manner in MANNERS.values() for host in HOSTS}
+    assert set(DENIES) == {(f"`{method}`", host) for method in method_names() for host in HOSTS}

@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib import import_module
+from inspect import signature
 from pkgutil import iter_modules
 from typing import Any, Protocol, cast
 
 from negclip_core.errors import RequestError
 
-__all__ = ["Method", "acts_inside", "find_method", "guided", "method_names"]
+__all__ = ["Method", "acts_inside", "find_method", "guided", "has_guidance", "method_names"]
 
 
 class Method(Protocol):
@@ -56,3 +57,11 @@ def guided(method: Method, pipe: Any, prompts: Sequence[str]) -> AbstractContext
     """What the pipeline is called in by a method, with these prompts: nothing for one that acts on the prompt alone."""
     inside = getattr(method, "guided", None)
     return nullcontext() if inside is None else cast("AbstractContextManager[None]", inside(pipe, prompts))
+
+
+def has_guidance(pipe: Any, guidance_scale: float) -> bool:
+    """Whether a pipeline guides, by asking for a negative prompt's prediction as well, at a guidance scale.
+
+    Where diffusers names the scale of that `true_cfg_scale`, `guidance_scale` is a condition of a distilled host.
+    """
+    return guidance_scale > 1 and "true_cfg_scale" not in signature(type(pipe).__call__).parameters
