@@ -70,13 +70,19 @@ def text_encoder_for(model: str, width: int, layers: int, name: str | None = Non
         name: what the user asked for; a hub repository of several CLIPs is told which fits.
 
     Raises:
-        RequestError: none was named, and none is known for this model.
+        RequestError: none was named, and none is known for this model; or none of the repository's fits it.
     """
     known = [
         Source(**row["encoder"]) for row in _table()["text_encoders"] if _suits(row, model, width, layers)
     ]
     if name is not None:
-        return next((source for source in known if source.source == name), Source(name))
+        fitting = next((source for source in known if source.source == name), None)
+        if fitting is None and hub_files(name):
+            raise RequestError(
+                f"{name}: none of its text encoders ({', '.join(hub_files(name))}) fits {model}, whose own has width "
+                f"{width} and {layers} layers; name another with --text-encoder"
+            )
+        return fitting or Source(name)
     if not known:
         raise RequestError(
             f"{model}: no NegationCLIP is known for its text encoder (width {width}, {layers} layers); "
