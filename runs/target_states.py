@@ -2,10 +2,10 @@
 
     python runs/target_states.py MODEL CLIP CAPTIONS [PROMPTS]
 
-Prints, for validation prompts that deny one or two things, the share of denied things that are drawn and of asked ones
-that are kept, with 95 % Wilson intervals: for the prompt as vanilla reads it, its affirmative rest, a negative prompt
-at the same guidance, and the targets for several λ, with ways from the negated captions that training reads. It is how
-λ is chosen, and the ceiling that training is held against.
+Prints, for validation prompts that deny one or two things, the share of denied things that are drawn, of asked ones
+that are kept and of places that are right, with 95 % Wilson intervals: for the prompt as vanilla reads it, its
+affirmative rest, a negative prompt at the same guidance, and the targets for several λ, with ways from the negated
+captions that training reads. It is how λ is chosen, and the ceiling that training is held against.
 """
 
 import sys
@@ -33,7 +33,7 @@ from negclip_core.training.text import text_states
 from negclip_core.world.negation import NegatedPrompt, negated_prompt
 
 _FAMILIES = ("before", "after", "two")
-_EXTRAPOLATIONS = (0.5, 1.0, 2.0, 4.0)
+_EXTRAPOLATIONS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 _BATCH, _STEPS, _GUIDANCE_SCALE = 16, 10, 3.0
 
 
@@ -89,7 +89,8 @@ def _candidates(clip: Clip, captions: Path, prompts: list[NegatedPrompt]) -> dic
 def _column(shown: dict[str, np.ndarray], prompts: list[NegatedPrompt], field: str, family: str = "") -> str:
     """The share of the things in a field of the prompts (of one family, or of all) that the pictures show."""
     chosen = [(row, p) for row, p in enumerate(prompts) if family in ("", p.family)]
-    seen = [bool(shown[kind][row]) for row, p in chosen for kind in getattr(p, field)]
+    named = [(row, [p.place] if field == "place" else getattr(p, field)) for row, p in chosen]
+    seen = [bool(shown[kind][row]) for row, kinds in named for kind in kinds]
     found = share(sum(seen), len(seen))
     return f"{field} {found.value:.3f} [{found.low:.3f}, {found.high:.3f}] n={found.n}"
 
@@ -106,7 +107,7 @@ def main(model: str, clip: str, captions: Path, count: int) -> None:
             pictures += pipe(prompt_embeds=states[rows], negative_prompt_embeds=without[rows], generator=noise,
                              num_inference_steps=_STEPS, guidance_scale=_GUIDANCE_SCALE).images  # fmt: skip
         shown = judge.decide(np.stack([np.asarray(picture) for picture in pictures]))
-        columns = [_column(shown, prompts, "negated"), _column(shown, prompts, "asked")]
+        columns = [_column(shown, prompts, field) for field in ("negated", "asked", "place")]
         columns += [f"{family}: {_column(shown, prompts, 'negated', family)}" for family in _FAMILIES]
         print(f"{name:18s}", *columns, sep="  ", flush=True)
 
