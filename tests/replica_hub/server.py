@@ -12,18 +12,24 @@ from contextlib import contextmanager
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from shutil import copyfileobj
 from threading import Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 __all__ = ["ReplicaHub", "serve"]
 
+_PART = 1 << 20  # bytes
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @cache
 def _sum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(_PART):
+            found.update(part)
+    return found.hexdigest()
 
 
 class ReplicaHub(ThreadingHTTPServer):
@@ -110,8 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not path.is_file():
             self._error(404, "EntryNotFound", "Entry not found")
             return
-        content = path.read_bytes()
-        size, start = len(content), 0
+        size, start = path.stat().st_size, 0
         if asked := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
             start = int(asked[1])
         headers = {
@@ -124,13 +129,15 @@ class _Handler(BaseHTTPRequestHandler):
         if not body:
             return
         broken = next((end for end in self.server.cut if within.endswith(end)), None)
-        if broken is not None:
-            self.server.cut.discard(broken)
-            self.wfile.write(content[: size // 2])
-            self.wfile.flush()
-            self.connection.close()
-            return
-        self.wfile.write(content[start:])
+        with path.open("rb") as file:
+            if broken is not None:
+                self.server.cut.discard(broken)
+                self.wfile.write(file.read(size // 2))
+                self.wfile.flush()
+                self.connection.close()
+                return
+            file.seek(start)
+            copyfileobj(file, self.wfile, _PART)
 
     def _error(self, status: int, code: str, message: str) -> None:
         # The commit tells the client that the file is missing from it for good, which it remembers.
