@@ -78,8 +78,8 @@ def register(app: typer.Typer) -> None:
         arms: Annotated[
             str,
             typer.Option(
-                help="vanilla, negationclip, negationclip-no-gate, negative-prompt, both, affirmative-rest, or "
-                "NAME=ENCODER, with -refined behind a name for masks sharpened by Segment Anything; the first is what "
+                help="vanilla, negationclip, negationclip-no-gate, affirmative-rest, a method of integrations/methods, "
+                "or NAME=ENCODER, with -refined behind a name for masks sharpened by Segment Anything; the first is what "
                 "drift is measured against."
             ),
         ] = ARMS,
