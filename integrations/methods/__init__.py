@@ -6,13 +6,13 @@ A method's file holds
     NEEDS_GUIDANCE: bool                            whether it does nothing at a guidance scale of 1 or less
     def arguments(prompt: str) -> dict[str, str]    what the pipeline is called with for a prompt
 
-and, where it acts inside the denoiser, a context manager in which the pipeline is called
+and, where it acts inside a UNet, the hooks with which it does, for prompts of which some deny something
 
-    def guided(pipe, prompts: Sequence[str]) -> AbstractContextManager[None]
+    def hooks(unet, denied: Denied) -> Iterator[RemovableHandle]
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib import import_module
 from inspect import signature
@@ -50,13 +50,21 @@ def find_method(name: str) -> Method:
 
 def acts_inside(method: Method) -> bool:
     """Whether a method acts inside the denoiser."""
-    return hasattr(method, "guided")
+    return hasattr(method, "hooks")
 
 
-def guided(method: Method, pipe: Any, prompts: Sequence[str]) -> AbstractContextManager[None]:
-    """What the pipeline is called in by a method, with these prompts: nothing for one that acts on the prompt alone."""
-    inside = getattr(method, "guided", None)
-    return nullcontext() if inside is None else cast("AbstractContextManager[None]", inside(pipe, prompts))
+@contextmanager
+def guided(method: Method, pipe: Any, prompts: Sequence[str]) -> Iterator[None]:
+    """Within the block the pipeline, called with these prompts, draws by the method, whether it acts inside or not."""
+    with ExitStack() as stack:
+        if (hooks := getattr(method, "hooks", None)) is not None:
+            from integrations.denied import read_denied, unet_of
+
+            unet, denied = unet_of(pipe), read_denied(pipe, prompts)
+            if denied.rows.any():
+                for handle in hooks(unet, denied):
+                    stack.enter_context(handle)
+        yield
 
 
 def has_guidance(pipe: Any, guidance_scale: float) -> bool:

@@ -6,14 +6,14 @@ to 10; values of the authors' for Stable Diffusion XL). It needs no guidance sca
 reads the affirmative rest.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from negclip_core.language import parse
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
 
     from integrations.denied import Denied
 
@@ -27,15 +27,13 @@ def arguments(prompt: str) -> dict[str, str]:
     return {"prompt": parse(prompt).affirmative}
 
 
-@contextmanager
-def guided(pipe: Any, prompts: Sequence[str]) -> Iterator[None]:
-    """Within the block the pipeline, called with these prompts, draws away from what they deny."""
+def hooks(unet: "nn.Module", denied: "Denied") -> "Iterator[RemovableHandle]":
+    """Ask each cross-attention for what is denied as well, and guide its output before it is projected."""
     import torch
 
-    from integrations.denied import cross_attentions, read_denied, unet_of
+    from integrations.denied import cross_attentions
 
-    unet, denied = unet_of(pipe), read_denied(pipe, prompts)
-    count = len(prompts)
+    count = len(denied.rows)
 
     def ask_both(attention: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         hidden, texts = args[0], kwargs["encoder_hidden_states"]
@@ -47,12 +45,9 @@ def guided(pipe: Any, prompts: Sequence[str]) -> Iterator[None]:
         rest, wanted, away = output.split([len(output) - 2 * count, count, count])
         return (torch.cat([rest, _guide(wanted, away, denied)]), *args[1:])
 
-    with ExitStack() as hooks:
-        if denied.rows.any():
-            for attention in cross_attentions(unet):
-                hooks.enter_context(attention.register_forward_pre_hook(ask_both, with_kwargs=True))
-                hooks.enter_context(attention.to_out[0].register_forward_pre_hook(combine))
-        yield
+    for attention in cross_attentions(unet):
+        yield attention.register_forward_pre_hook(ask_both, with_kwargs=True)
+        yield attention.to_out[0].register_forward_pre_hook(combine)
 
 
 def _guide(wanted: "Tensor", away: "Tensor", denied: "Denied") -> "Tensor":

@@ -5,14 +5,16 @@ prompt's own is subtracted before guidance (their algorithm 1, weight 1). It nee
 own text encoder reads the affirmative rest.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from negclip_core.language import parse
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
+
+    from integrations.denied import Denied
 
 SWAPS_TEXT_ENCODER = False
 NEEDS_GUIDANCE = True
@@ -24,15 +26,11 @@ def arguments(prompt: str) -> dict[str, str]:
     return {"prompt": parse(prompt).affirmative}
 
 
-@contextmanager
-def guided(pipe: Any, prompts: Sequence[str]) -> Iterator[None]:
-    """Within the block the pipeline, called with these prompts, draws away from what they deny."""
+def hooks(unet: "nn.Module", denied: "Denied") -> "Iterator[RemovableHandle]":
+    """Ask the UNet for what is denied as well, and take it from the prompts' own predictions."""
     import torch
 
-    from integrations.denied import read_denied, unet_of
-
-    unet, denied = unet_of(pipe), read_denied(pipe, prompts)
-    count = len(prompts)
+    count = len(denied.rows)
 
     def longer(value: Any) -> Any:
         """Whatever has a row for each row of the batch, with those of the prompts once more."""
@@ -59,12 +57,8 @@ def guided(pipe: Any, prompts: Sequence[str]) -> Iterator[None]:
         guided = wanted - (WEIGHT * _perpendicular(away - free, wanted - free)).where(rows, 0)
         return (torch.cat([free, guided]),)
 
-    asks = denied.rows.any()
-    with (
-        unet.register_forward_pre_hook(ask_thrice, with_kwargs=True) if asks else nullcontext(),
-        unet.register_forward_hook(combine, with_kwargs=True) if asks else nullcontext(),
-    ):
-        yield
+    yield unet.register_forward_pre_hook(ask_thrice, with_kwargs=True)
+    yield unet.register_forward_hook(combine, with_kwargs=True)
 
 
 def _perpendicular(away: "Tensor", wanted: "Tensor") -> "Tensor":

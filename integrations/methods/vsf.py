@@ -6,11 +6,16 @@ no start token; CLIP's, which takes most of the attention, is left out, as is th
 reads the affirmative rest. In a batch, prompts that deny nothing may differ by rounding where another denies something.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from negclip_core.language import parse
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.utils.hooks import RemovableHandle
+
+    from integrations.denied import Denied
 
 SWAPS_TEXT_ENCODER = False
 NEEDS_GUIDANCE = False
@@ -22,15 +27,13 @@ def arguments(prompt: str) -> dict[str, str]:
     return {"prompt": parse(prompt).affirmative}
 
 
-@contextmanager
-def guided(pipe: Any, prompts: Sequence[str]) -> Iterator[None]:
-    """Within the block the pipeline, called with these prompts, draws away from what they deny."""
+def hooks(unet: "nn.Module", denied: "Denied") -> "Iterator[RemovableHandle]":
+    """Let each cross-attention read what is denied after the prompt, with its values flipped."""
     import torch
 
-    from integrations.denied import cross_attentions, read_denied, unet_of
+    from integrations.denied import cross_attentions
 
-    unet, denied = unet_of(pipe), read_denied(pipe, prompts)
-    count = len(prompts)
+    count = len(denied.rows)
 
     def read_more(attention: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         texts = kwargs["encoder_hidden_states"]
@@ -47,9 +50,6 @@ def guided(pipe: Any, prompts: Sequence[str]) -> Iterator[None]:
         own = output.shape[1] - denied.states.shape[1]
         return torch.cat([output[:, :own], -SCALE * output[:, own:]], 1)
 
-    with ExitStack() as hooks:
-        if denied.rows.any():
-            for attention in cross_attentions(unet):
-                hooks.enter_context(attention.register_forward_pre_hook(read_more, with_kwargs=True))
-                hooks.enter_context(attention.to_v.register_forward_hook(flip))
-        yield
+    for attention in cross_attentions(unet):
+        yield attention.register_forward_pre_hook(read_more, with_kwargs=True)
+        yield attention.to_v.register_forward_hook(flip)
