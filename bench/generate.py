@@ -9,8 +9,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
+
+from in_turn import in_turn
 
 from negclip_core.models import resolve
 
@@ -22,12 +24,6 @@ pipe = StableDiffusionPipeline.from_pretrained({folder!r})
 pipe("a street with no cars", num_inference_steps=25, guidance_scale=3.0,
      generator=torch.Generator().manual_seed(0)).images[0].save({out!r})
 """
-
-
-def _seconds(command: list[str]) -> float:
-    start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    return time.perf_counter() - start
 
 
 def main(runs: int) -> None:
@@ -44,12 +40,11 @@ def main(runs: int) -> None:
                 folder,
             ],
         }
-        times: dict[str, list[float]] = {name: [] for name in commands}
-        for number in range(runs + 1):
-            for name, command in commands.items():
-                seconds = _seconds(command)
-                if number:
-                    times[name].append(seconds)
+        ways = {
+            name: partial(subprocess.run, command, check=True, capture_output=True)
+            for name, command in commands.items()
+        }
+        times = in_turn(ways, runs)
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, values in times.items():
         print(f"{name}: median {medians[name]:.2f} s, {min(values):.2f} to {max(values):.2f} s, n = {runs}")

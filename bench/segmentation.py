@@ -8,7 +8,6 @@ alone). Both ways run in turn in one process; the shares of a machine that other
 
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from in_turn import in_turn
 from PIL import Image
 from transformers import (
     CLIPSegConfig,
@@ -50,12 +50,6 @@ def _one_by_one(model: Any, processor: Any, image: Image.Image, expressions: lis
         model(**inputs, interpolate_pos_encoding=True).logits.sigmoid()
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def main(runs: int) -> None:
     """Time both for each number of expressions, in turn, after one run of each that is not counted."""
     with TemporaryDirectory() as folder:
@@ -67,12 +61,7 @@ def main(runs: int) -> None:
             "one by one": lambda texts=expressions: _one_by_one(model, processor, image, texts),
             "together": lambda texts=expressions: heat_maps(model, processor, image, texts),
         }  # fmt: skip
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        for number in range(runs + 1):
-            for name, call in ways.items():
-                seconds = _seconds(call)
-                if number:
-                    times[name].append(seconds)
+        times = in_turn(ways, runs)
         together, apart = (statistics.median(times[name]) for name in ("together", "one by one"))
         print(f"{count} expressions: together / one by one {together / apart:.2f} "
               f"({together:.2f} s, {apart:.2f} s, n = {runs})", flush=True)  # fmt: skip

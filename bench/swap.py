@@ -7,12 +7,9 @@ The three ways run in turn in one process; the shares of a machine that others u
 
 import statistics
 import sys
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
+from in_turn import in_turn
 from torch import nn
 
 from integrations.stable_diffusion import swap_text_encoder
@@ -28,28 +25,21 @@ def _bytes(*modules: nn.Module) -> int:
     return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
 
-def _seconds(pipe: Any) -> float:
-    start = time.perf_counter()
-    pipe("a street with no cars", num_inference_steps=_STEPS, generator=torch.Generator().manual_seed(0))
-    return time.perf_counter() - start
-
-
 def main(runs: int) -> None:
     """Time the three in turn, after one run of each that is not counted."""
     pipe = load_host("miniature", "cpu").pipe
     encoder = load_clip("miniature/negationclip")
-    ways: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-        "no swap": nullcontext,
-        "gate": lambda: swap_text_encoder(pipe, encoder),
-        "no gate": lambda: swap_text_encoder(pipe, encoder, gate=False),
-    }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(runs + 1):
-        for name, way in ways.items():
-            with way():
-                seconds = _seconds(pipe)
-            if number:
-                times[name].append(seconds)
+
+    def draw() -> None:
+        seed = torch.Generator().manual_seed(0)
+        pipe("a street with no cars", num_inference_steps=_STEPS, generator=seed)
+
+    def swapped(gate: bool) -> None:
+        with swap_text_encoder(pipe, encoder, gate):
+            draw()
+
+    ways = {"no swap": draw, "gate": lambda: swapped(True), "no gate": lambda: swapped(False)}
+    times = in_turn(ways, runs)
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, values in times.items():
         print(f"{name}: {medians[name] / medians['no swap']:.3f} of no swap "
