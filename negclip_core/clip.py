@@ -127,13 +127,17 @@ class Clip:
         rows = [self.model.encode_text(self.tokenizer(part).to(self.device)) for part in parts]
         return F.normalize(torch.cat(rows).float(), dim=-1)
 
-    @torch.no_grad()
     def encode_image(self, images: list["Image"]) -> Tensor:
         """float32 [n, embed_dim] of unit length. Raises RequestError where there is no image tower."""
-        self._need_image_tower()
         parts = [images[i : i + _IMAGES_AT_ONCE] for i in range(0, len(images), _IMAGES_AT_ONCE)]
-        pixels = (torch.stack([self.preprocess(image) for image in part]) for part in parts)
-        rows = [self.model.encode_image(part.to(self.device)) for part in pixels]
+        rows = [self.encode_pixels(torch.stack([self.preprocess(image) for image in part])) for part in parts]
+        return torch.cat(rows)
+
+    @torch.no_grad()
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """float32 [n, embed_dim] of unit length, of pictures as `preprocess` gives them, [n, 3, side, side]."""
+        self._need_image_tower()
+        rows = [self.model.encode_image(part.to(self.device)) for part in pixels.split(_IMAGES_AT_ONCE)]
         return F.normalize(torch.cat(rows).float(), dim=-1)
 
     def text_encoder(

@@ -1,6 +1,7 @@
 """Open a picture that somebody else made."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
@@ -15,14 +16,16 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 _PAPER = (255, 255, 255)
 
 
-def open_image(path: str | Path) -> Image.Image:
+def open_image(path: str | Path, content: BinaryIO | None = None) -> Image.Image:
     """The picture as RGB, upright; the first frame of an animation; what is transparent, on white.
+
+    With `content` the picture is read from there, and `path` is only what it is called.
 
     Raises:
         RequestError: there is no such file, or it is not a picture in one of the formats read.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path if content is None else content, formats=_FORMATS) as image:
             return _as_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file; name a picture ({', '.join(_FORMATS)})") from error

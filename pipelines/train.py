@@ -1,9 +1,11 @@
 """`negclip train`: a NegationCLIP from captions that say what is absent."""
 
 import json
+from collections.abc import Container
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -11,40 +13,77 @@ from negclip_core.errors import RequestError
 from pipelines.console import clean_output
 from pipelines.options import AsJson, Device, Out, Quiet
 
+if TYPE_CHECKING:
+    from negclip_core.clip import Clip
+    from negclip_core.training.data import TrainingSet
+    from negclip_core.training.features import Features
+    from negclip_core.training.tables import CaptionTables
+
 __all__ = ["register", "run"]
 
 _SEGMENTER = "clipseg"  # the host whose decoder, and not a text tower, is trained
 
 
-def _host(name: str, folder: Path, names: list[str], bf16: bool) -> Any:
-    """The frozen diffusion host that `host_score` reads, over the training images."""
+def _host(name: str, folder: Path, names: tuple[str, ...], bad: Container[str], bf16: bool) -> Any:
+    """The frozen diffusion host that `host_score` reads, over the training images; `bad` ones are never asked for."""
     import numpy as np
     import torch
-    from PIL import Image
 
     from integrations.denoiser import Denoiser
+    from negclip_core.images import open_image
     from pipelines.host import load_host
 
     pipe = load_host(name, "cpu").pipe
     side = pipe.vae.config.sample_size
-    pixels = []
-    for each in names:
-        with Image.open(folder / each, formats=("PNG", "JPEG", "WEBP")) as image:
-            pixels.append(np.asarray(image.convert("RGB").resize((side, side))))
+    blank = np.zeros((side, side, 3), np.uint8)
+    pixels = [
+        blank if each in bad else np.asarray(open_image(folder / each).resize((side, side))) for each in names
+    ]
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return Denoiser(pipe, images, bf16=bf16)
 
 
+class _Read(NamedTuple):
+    """What a run has read of its captions and images."""
+
+    data: "TrainingSet"
+    captions: "CaptionTables"
+    features: "Features"
+    sha256: str  # of the captions
+
+
+def _read(
+    captions: Path, images: Path, base: "Clip", out: Path, limit: int | None, most_bad: float, quiet: bool
+) -> _Read:
+    """Captions are kept in `out`/captions, features of images in the hub's cache, where later runs find them."""
+    from huggingface_hub import cached_assets_path
+
+    from negclip_core.files import atomic_write_text
+    from negclip_core.training.captions_file import fingerprint, read_captions
+    from negclip_core.training.data import TrainingSet
+    from negclip_core.training.features import feature_folder, image_features
+    from negclip_core.training.tables import caption_tables
+
+    digest = fingerprint(captions)
+    tables = caption_tables(islice(read_captions(captions), limit), base.tokenizer, out / "captions",
+                            key=f"{digest} {limit} {base.sha256}", quiet=quiet)  # fmt: skip
+    store = feature_folder(base, Path(cached_assets_path("negclip", "features")))
+    features = image_features(base, images, list(tables.images), store, most_bad=most_bad, quiet=quiet)
+    if features.bad:
+        lines = [json.dumps({"file_name": name, "why": why}) for name, why in features.bad.items()]
+        atomic_write_text(out / "bad_images.jsonl", "\n".join(lines) + "\n")
+    return _Read(TrainingSet.make(tables, features, base.tokenizer), tables, features, digest)
+
+
 def run(
     captions: Path, images: Path, clip: str, out: Path, recipe: str = "paper", host: str | None = None,
-    limit: int | None = None, quiet: bool = False, **changes: Any,
+    limit: int | None = None, max_bad_images: float = 0.01, quiet: bool = False, **changes: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Train by `recipe`, with `changes` to its settings, and write an open_clip folder to `out`."""
     from negclip_core.checkpoints import write_open_clip_folder
     from negclip_core.clip import load_clip
-    from negclip_core.files import make_output_folder, provenance, sha256_file
-    from negclip_core.training.data import TrainingSet, read_captions, split_rows
-    from negclip_core.training.features import image_features
+    from negclip_core.files import make_output_folder, provenance
+    from negclip_core.training.data import split_rows
     from negclip_core.training.loop import train
     from negclip_core.training.recipe import load_recipe
 
@@ -52,24 +91,22 @@ def run(
     if settings.needs_host() and host is None:
         raise RequestError(f"recipe {recipe!r} asks a diffusion host; name it with --host")
     base = load_clip(clip)
-    records = read_captions(captions)[:limit]
     make_output_folder(out)
-    features = image_features(base, images, [record.file_name for record in records], out, quiet=quiet)
-    data = TrainingSet.make(records, features, base.tokenizer)
-    seen_by_host = (
-        _host(host, images, list(features), settings.bf16) if host and settings.needs_host() else None
-    )
+    read = _read(captions, images, base, out, limit, max_bad_images, quiet)
+    seen_by_host = None
+    if host and settings.needs_host():
+        seen_by_host = _host(host, images, read.captions.images, read.features.bad, settings.bf16)
     log = out / "log.jsonl"
 
     def report(entry: dict[str, Any]) -> None:
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
-    outcome = train(base.model, data, split_rows(records, settings.split), settings, checkpoint=out / "run.ckpt",
+    outcome = train(base.model, read.data, split_rows(read.captions, settings.split), settings, checkpoint=out / "run.ckpt",
                     host=seen_by_host, quiet=quiet, report=report)  # fmt: skip
     made_by = {
         "base": {"name": clip, "sha256": base.sha256},
-        "captions": {"name": captions.name, "sha256": sha256_file(captions), "read": len(records)},
+        "captions": {"name": captions.name, "sha256": read.sha256, "read": len(read.captions)},
         "recipe": {"name": recipe, **asdict(settings)},
         "validation_loss": outcome.validation_loss,
         **provenance(),
@@ -80,16 +117,20 @@ def run(
         "checkpoint": str(out),
         "best_epoch": outcome.best_epoch,
         "validation_loss": outcome.validation_loss,
-        "pairs": len(records),
+        "pairs": len(read.captions),
+        "bad_images": len(read.features.bad),
         "seconds": outcome.seconds,
         "samples_per_second": outcome.samples_per_second,
     }
 
 
 Captions = Annotated[
-    Path | None, typer.Option(help="COCO captions JSON with updated_caption (negclip synthesize).")
+    Path | None,
+    typer.Option(
+        help="Captions with updated_caption (negclip synthesize): COCO JSON, .jsonl, .parquet, or webdataset shards."
+    ),
 ]
-Images = Annotated[Path | None, typer.Option(help="The folder of its images.")]
+Images = Annotated[Path | None, typer.Option(help="The folder of their images, or of the shards.")]
 StartingClip = Annotated[
     str | None, typer.Option(help="The CLIP to start from: a name, hub id, folder or file.")
 ]
@@ -115,6 +156,7 @@ BatchSize = Annotated[
 LearningRate = Annotated[float | None, typer.Option(help="[default: the recipe's; 0.001]")]
 SplitBy = Annotated[str | None, typer.Option(help="image, or caption as the public code does.")]
 Limit = Annotated[int | None, typer.Option(help="Read this many captions, or expressions, only.")]
+MostBad = Annotated[float, typer.Option(min=0, max=1, help="Share of images that may be missing or broken.")]
 OrderSeed = Annotated[int, typer.Option(help="Of the order of the captions and all else that is random.")]
 
 
@@ -138,6 +180,7 @@ def register(app: typer.Typer) -> None:
         learning_rate: LearningRate = None,
         split: SplitBy = None,
         limit: Limit = None,
+        max_bad_images: MostBad = 0.01,
         seed: OrderSeed = 0,
         out: Out = Path("out"),
         device: Device = "auto",
@@ -169,7 +212,7 @@ def register(app: typer.Typer) -> None:
             raise RequestError(
                 "a text tower is trained on --captions and their --images, starting from --clip"
             )
-        result = run(captions, images, clip, out, recipe, host, limit, quiet, epochs=epochs, batch_size=batch_size,
+        result = run(captions, images, clip, out, recipe, host, limit, max_bad_images, quiet, epochs=epochs, batch_size=batch_size,
                      learning_rate=learning_rate, split=split, seed=seed)  # fmt: skip
         best, last = result["best_epoch"], len(result["validation_loss"])
         show(result, as_json, [f"{result['checkpoint']}: best epoch {best} of {last}"])

@@ -9,6 +9,7 @@ captions that training reads. It is how λ is chosen, and the ceiling that train
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ from eval.statistics import share
 from negclip_core.clip import Clip, load_clip
 from negclip_core.language import parse
 from negclip_core.models import resolve
-from negclip_core.training.data import TrainingSet, read_captions, tokenise
+from negclip_core.training.captions_file import read_captions
+from negclip_core.training.data import TrainingSet
+from negclip_core.training.features import Features
 from negclip_core.training.objectives.token_targets import (
     after_prefix,
     at_end,
@@ -29,7 +32,8 @@ from negclip_core.training.objectives.token_targets import (
     scaled,
     ways,
 )
-from negclip_core.training.text import text_states
+from negclip_core.training.tables import caption_tables
+from negclip_core.training.text import text_states, tokenise
 from negclip_core.world.negation import NegatedPrompt, negated_prompt
 
 _FAMILIES = ("before", "after", "two")
@@ -50,10 +54,10 @@ def _prompts(count: int) -> list[NegatedPrompt]:
 
 def _ways(clip: Clip, captions: Path, prompts: list[NegatedPrompt]) -> torch.Tensor:
     """The way from what each prompt denies to its absence, float [n, width]."""
-    records = read_captions(captions)
-    no_images = {record.file_name: torch.zeros(1) for record in records}
-    data = TrainingSet.make(records, no_images, clip.tokenizer)
-    way = dict(zip(data.things, ways(clip.model, data).last, strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        tables = caption_tables(read_captions(captions), clip.tokenizer, Path(folder) / "captions")
+        data = TrainingSet.make(tables, Features(torch.empty(0, 1), {}, {}), clip.tokenizer)
+        way = dict(zip(data.absent.names, ways(clip.model, data).last, strict=True))
     return torch.stack([torch.stack([way[kind] for kind in p.negated]).sum(0) for p in prompts])
 
 

@@ -2,12 +2,17 @@
 
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Before anything imports torch: two-thread torch on shared cores is many times slower without it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# What runs keep for later ones must not be found by the next test session.
+os.environ["HF_ASSETS_CACHE"] = tempfile.mkdtemp(prefix="negclip-tests-")
 
 import pytest
 
@@ -18,6 +23,12 @@ if TYPE_CHECKING:
     from negclip_core.training.data import TrainingSet
 
 WIDTH, LAYERS = 64, 2
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remove_what_runs_keep() -> Iterator[None]:
+    yield
+    shutil.rmtree(os.environ["HF_ASSETS_CACHE"])
 
 
 @pytest.fixture(scope="session")
@@ -198,12 +209,16 @@ def clip(clip_folder: Path) -> "Clip":
 
 
 @pytest.fixture
-def data(clip: "Clip", corpus: Path) -> "TrainingSet":
+def data(clip: "Clip", corpus: Path, tmp_path: Path) -> "TrainingSet":
     """The corpus as training reads it, with random features for its pictures."""
     import torch
 
-    from negclip_core.training.data import TrainingSet, read_captions
+    from negclip_core.training.captions_file import read_captions
+    from negclip_core.training.data import TrainingSet
+    from negclip_core.training.features import Features
+    from negclip_core.training.tables import caption_tables
 
-    records = read_captions(corpus / "captions.json")
-    features = {record.file_name: torch.nn.functional.normalize(torch.randn(32), dim=0) for record in records}
-    return TrainingSet.make(records, features, clip.tokenizer)
+    captions = caption_tables(read_captions(corpus / "captions.json"), clip.tokenizer, tmp_path / "captions")
+    table = torch.nn.functional.normalize(torch.randn(len(captions.images), 32), dim=1)
+    features = Features(table, {name: row for row, name in enumerate(captions.images)}, {})
+    return TrainingSet.make(captions, features, clip.tokenizer)

@@ -9,7 +9,7 @@ import torch
 
 from negclip_core.clip import Clip, load_clip
 from negclip_core.errors import RequestError
-from negclip_core.training.data import TrainingSet, tokenise
+from negclip_core.training.data import TrainingSet
 from negclip_core.training.objectives import Situation, create
 from negclip_core.training.objectives.existence import known_pictures
 from negclip_core.training.objectives.token_targets import (
@@ -19,7 +19,8 @@ from negclip_core.training.objectives.token_targets import (
     strangers,
     ways,
 )
-from negclip_core.training.text import cut, text_states
+from negclip_core.training.tables import ThingTable
+from negclip_core.training.text import cut, text_states, tokenise
 
 TEXTS = ["a street with no cars", "a man without a hat by the lake", ""]
 
@@ -56,7 +57,8 @@ def test_vanilla_preserves_itself_and_another_tower_does_not(
 def test_pairwise_asks_for_the_opposite_where_the_thing_is_there(clip: Clip, data: TrainingSet) -> None:
     images = data.features[data.image]
     negated, asserted = (
-        clip.model.encode_text(ids.long(), normalize=True) for ids in (data.negated, data.asserted)
+        clip.model.encode_text(ids[torch.arange(len(ids))].long(), normalize=True)
+        for ids in (data.negated, data.asserted)
     )
     margin = 5.0 * ((negated - asserted) * images).sum(1)
     right = torch.where(data.holds, margin, -margin)
@@ -64,10 +66,55 @@ def test_pairwise_asks_for_the_opposite_where_the_thing_is_there(clip: Clip, dat
     torch.testing.assert_close(loss, torch.nn.functional.softplus(-right).mean())
 
 
+def _similarities(
+    clip: Clip, data: TrainingSet
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Unit-length images, true texts and false texts of all rows, and the scale."""
+    every = torch.arange(len(data.image))
+    with torch.no_grad():
+        negated, asserted = (
+            clip.model.encode_text(t[every].long(), normalize=True) for t in (data.negated, data.asserted)
+        )
+    holds = data.holds[:, None]
+    true, false = torch.where(holds, negated, asserted), torch.where(holds, asserted, negated)
+    return data.features[data.image], true, false, clip.model.logit_scale.exp()
+
+
+def test_hard_negatives_hold_each_image_against_its_false_text_too(clip: Clip, data: TrainingSet) -> None:
+    images, true, false, scale = _similarities(clip, data)
+    labels = torch.arange(len(true))
+    entropy = torch.nn.functional.cross_entropy
+    expected = (
+        entropy(scale * images @ torch.cat([true, false]).T, labels)
+        + entropy(scale * true @ images.T, labels)
+    ) / 2
+    torch.testing.assert_close(create({"name": "hard_negatives"})(_situation(clip, data)), expected)
+
+
+def test_con_clips_distractors_are_pictures_of_which_the_false_text_is_true(
+    clip: Clip, data: TrainingSet
+) -> None:
+    images, true, false, scale = _similarities(clip, data)
+    # Dogs are in the first picture, and in no other.
+    dog = data.absent.denying(data.absent.names.index("dog"))
+    holds = data.holds.clone()
+    holds[dog[0]] = False
+    known = TrainingSet(**{**vars(data), "holds": holds})
+    labels = torch.arange(1)
+    entropy = torch.nn.functional.cross_entropy
+    torch.manual_seed(0)
+    loss = create({"name": "con_clip"})(Situation(clip.model, clip.model, known, dog[3:4]))
+    row = int(dog[3])
+    both = torch.stack([data.features[data.image[row]], data.features[data.image[dog[0]]]])
+    of_image = (scale * images[row] @ torch.stack([true[row], false[row]]).T)[None]
+    of_text = (scale * true[row] @ both.T)[None]
+    torch.testing.assert_close(loss, (entropy(of_image, labels) + entropy(of_text, labels)) / 2)
+
+
 def test_sentences_of_existence_are_held_against_pictures_of_either_kind(
     clip: Clip, data: TrainingSet
 ) -> None:
-    rows = torch.nonzero(data.absent[:, data.things.index("car")] & (data.absent.sum(1) == 1))[:, 0]
+    rows = data.absent.denying(data.absent.names.index("car"))
     holds = data.image % 2 == 0
     alone: dict[str, Any] = {"holds": holds, "affirmative": data.empty.expand(len(data.image), -1)}
     # Where every picture that lacks cars looks alike, and so does every other, a sentence is told from its
@@ -92,7 +139,7 @@ def test_sentences_of_existence_are_held_against_pictures_of_either_kind(
 
 
 def test_pictures_are_paired_with_those_most_like_them(data: TrainingSet) -> None:
-    rows = torch.nonzero(data.absent[:, data.things.index("car")])[:, 0]
+    rows = data.absent.denying(data.absent.names.index("car"))
     assert data.image[rows].tolist() == list(range(12))
     # Two holding pictures, each with one lacking picture next to it on a circle and the others far off.
     angles = torch.linspace(2, 3, 12)
@@ -101,7 +148,7 @@ def test_pictures_are_paired_with_those_most_like_them(data: TrainingSet) -> Non
     holds = data.holds.clone()
     holds[rows[:2]] = False
     found = known_pictures(TrainingSet(**{**vars(data), "features": features, "holds": holds}))
-    holding, nearest = found[data.things.index("car")]
+    holding, nearest = found[data.absent.names.index("car")]
     assert holding.tolist() == [0, 1]
     assert nearest[:, 0].tolist() == [7, 5]
     assert not {0, 1} & set(nearest.flatten().tolist())
@@ -150,9 +197,9 @@ def test_targets_lie_where_the_last_norm_can_reach(clip: Clip) -> None:
 def test_the_way_from_a_thing_is_the_mean_over_the_captions_that_deny_it(
     clip: Clip, data: TrainingSet
 ) -> None:
-    assert set(data.things) == {"car", "dog", "tree"}
+    assert set(data.absent.names) == {"car", "dog", "tree"}
     found = ways(clip.model, data)
-    rows = torch.nonzero(data.absent[:, data.things.index("car")])[:, 0]
+    rows = data.absent.denying(data.absent.names.index("car"))
     assert len(rows) == 12
 
     def at_end(ids: torch.Tensor, layer: str) -> torch.Tensor:
@@ -163,7 +210,7 @@ def test_the_way_from_a_thing_is_the_mean_over_the_captions_that_deny_it(
     for layer in ("last", "penultimate"):
         ways_of_all = at_end(data.affirmative[rows], layer) - at_end(data.asserted[rows], layer)
         torch.testing.assert_close(
-            getattr(found, layer)[data.things.index("car")], ways_of_all.mean(0), rtol=1e-3, atol=1e-4
+            getattr(found, layer)[data.absent.names.index("car")], ways_of_all.mean(0), rtol=1e-3, atol=1e-4
         )
 
 
@@ -207,7 +254,7 @@ def test_a_step_compares_all_positions_or_the_texts_own(clip: Clip, data: Traini
     steps = [_situation(clip, data) for _ in range(40)]
     lengths = [now.length(4) for now in steps]
     texts = (data.caption, data.negated, data.affirmative, data.asserted)
-    ends = max(int(text[:4].argmax(1).max()) for text in texts)
+    ends = max(int(text.lengths[:4].max()) - 1 for text in texts)
     assert set(lengths) == {ends + 2, 77} and lengths.count(77) < 20
     short, whole = steps[lengths.index(ends + 2)], steps[lengths.index(77)]
     few, all_of_them = (now.states("negated", 4).last for now in (short, whole))
@@ -225,7 +272,10 @@ def test_token_targets_at_zero_extrapolation_are_the_rest_itself(clip: Clip, dat
 
 def test_captions_that_do_not_say_what_they_deny_have_their_own_way(clip: Clip, data: TrainingSet) -> None:
     objective = create({"name": "token_targets", "batch": 4})
-    unknown = TrainingSet(**{**vars(data), "things": (), "absent": data.absent[:, :0]})
+    nothing = ThingTable(
+        (), torch.empty(0, dtype=torch.int32), torch.zeros(len(data.image) + 1, dtype=torch.long)
+    )
+    unknown = TrainingSet(**{**vars(data), "absent": nothing})
     loss = objective(_situation(clip, unknown))
     assert torch.isfinite(loss) and loss > 1e-2
 

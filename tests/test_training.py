@@ -1,6 +1,5 @@
 """Fine-tuning: what is read, what is frozen, and that an interrupted run ends as if it never was."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,12 @@ import torch
 
 from negclip_core.clip import Clip, load_clip
 from negclip_core.errors import RequestError
-from negclip_core.training.data import TrainingSet, read_captions, split_rows
+from negclip_core.training.captions_file import read_captions
+from negclip_core.training.data import TrainingSet, split_rows
 from negclip_core.training.loop import train
 from negclip_core.training.objectives import Situation, create, infonce
 from negclip_core.training.recipe import Recipe, load_recipe, recipe_names
+from negclip_core.training.tables import caption_tables
 from pipelines.train import run
 
 
@@ -28,35 +29,18 @@ def test_the_papers_recipe_is_the_papers() -> None:
     assert recipe.objectives == ({"name": "infonce"},)
 
 
-def test_split_by_image_shares_no_image_and_by_caption_is_the_public_one(corpus: Path) -> None:
-    records = read_captions(corpus / "captions.json")
-    train_rows, held = split_rows(records, "image")
-    names = [record.file_name for record in records]
-    assert not {names[i] for i in train_rows} & {names[i] for i in held}
-    assert len(train_rows) + len(held) == len(records)
+def test_split_by_image_shares_no_image_and_by_caption_is_the_public_one(
+    clip: Clip, corpus: Path, tmp_path: Path
+) -> None:
+    captions = caption_tables(read_captions(corpus / "captions.json"), clip.tokenizer, tmp_path / "captions")
+    train_rows, held = split_rows(captions, "image")
+    assert not set(captions.image[train_rows].tolist()) & set(captions.image[held].tolist())
+    assert len(train_rows) + len(held) == len(captions)
     import numpy as np
 
-    order = np.arange(len(records))
+    order = np.arange(len(captions))
     np.random.RandomState(42).shuffle(order)
-    assert sorted(order[: int(len(records) * 0.2)]) == split_rows(records, "caption")[1].tolist()
-
-
-def test_missing_counterparts_are_derived_from_the_text(corpus: Path, tmp_path: Path) -> None:
-    document = json.loads((corpus / "captions.json").read_text("utf-8"))
-    document["annotations"] = [
-        {"image_id": 0, "caption": "A street.", "updated_caption": "A street with no cars."}
-    ]
-    (tmp_path / "bare.json").write_text(json.dumps(document), "utf-8")
-    record = read_captions(tmp_path / "bare.json")[0]
-    assert "car" not in record.affirmative and record.asserted.endswith("with cars")
-
-
-@pytest.mark.parametrize("content", ["{", "[]", '{"images": [], "annotations": []}', '{"annotations": 3}'])
-def test_other_files_are_refused_in_one_line(content: str, tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text(content, "utf-8")
-    with pytest.raises(RequestError, match="negclip synthesize") as error:
-        read_captions(tmp_path / "x.json")
-    assert "\n" not in str(error.value)
+    assert sorted(order[: int(len(captions) * 0.2)]) == split_rows(captions, "caption")[1].tolist()
 
 
 def _recipe(**changes: Any) -> Recipe:

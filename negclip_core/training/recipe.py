@@ -24,7 +24,12 @@ class Recipe:
     seed: int = 0
     split: str = "image"  # see `data.split_rows`
     bf16: bool = False  # on processors that are faster with it
+    warm_up: int = 0  # steps in which the learning rate rises to its full
     decay: bool = False  # the learning rate falls to zero along half a cosine; else it stays
+    frozen: tuple[str, ...] = (
+        "visual.",
+        "ln_final.",
+    )  # what parameters' names begin with; the paper's choice
 
     def needs_host(self) -> bool:
         """Whether an objective reads a diffusion host."""
@@ -59,5 +64,7 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
         raise RequestError(
             f"recipe {name!r}: no setting {unknown[0]!r}; there are: {', '.join(sorted(known))}"
         )
-    settings["objectives"] = tuple(settings["objectives"])
+    for name in ("objectives", "frozen"):
+        if name in settings:
+            settings[name] = tuple(settings[name])
     return Recipe(**settings)

@@ -1,12 +1,15 @@
 """A text tower's states: what a contrastive loss reads, and what a diffusion host reads."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from open_clip.model import CLIP
 from torch import Tensor
 
-__all__ = ["TextStates", "cut", "says_nothing", "text_states"]
+__all__ = ["TextStates", "Tokenizer", "cut", "says_nothing", "text_states", "tokenise"]
+
+Tokenizer = Callable[[list[str]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,3 +54,12 @@ def text_states(model: CLIP, ids: Tensor, strangers: tuple[Tensor, Tensor] | Non
     last = model.ln_final(blocks[-1](x, attn_mask=mask))
     ends = last[torch.arange(len(ids), device=ids.device), ids.argmax(1)]
     return TextStates(x, last, ends @ model.text_projection)
+
+
+def tokenise(tokenizer: Tokenizer, texts: list[str], end: int | None = None) -> Tensor:
+    """Token ids int32 [n, context], padded after the end token with `end`, as Stable Diffusion's tokenizer pads."""
+    ids = torch.cat([tokenizer(texts[i : i + 4096]) for i in range(0, len(texts), 4096)])
+    ends = ids.argmax(1, keepdim=True)
+    fill = ids.gather(1, ends) if end is None else torch.full_like(ends, end)
+    after = torch.arange(ids.shape[1])[None] > ends
+    return torch.where(after, fill, ids).to(torch.int32)

@@ -61,7 +61,7 @@ class Plan:
     image_steps: int = 1_200  # and then towards the scene tower as well
     autoencoder_steps: int = 1_400
     unet_steps: int = 3_000
-    clipseg_steps: int = 2_000
+    clipseg_steps: int = 3_000
     segmented: int = 20_000  # pictures that its decoder is trained on
     sam_steps: int = 1_500
     judge_steps: int = 3_300

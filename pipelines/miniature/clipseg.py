@@ -2,15 +2,14 @@
 
 Conditions are vanilla's text embeddings of phrases without negation, and, as CLIPSeg's authors do (Lüddecke & Ecker
 2022, section 3.2), points between such a phrase and the embedding of the thing itself, cut out: so the decoder reads the
-joint space and not a list of phrases. One condition in six is of something that is not in the picture; its mask is empty.
+joint space and not a list of phrases. Where a phrase fits several things, what tells one of them from another is shown as
+well: the phrase, moved along the difference of the two cut out, means the first of them; where the picture is drawn anew
+without it, nothing. One condition in six is of something that is not in the picture; its mask is empty.
 """
 
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,23 +22,24 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from negclip_core.captions.phrasings import article
 from negclip_core.clip import Clip
 from negclip_core.files import atomic_write_json
 from negclip_core.layouts.transformers import text_config, text_weights, vision_config, vision_weights
 from negclip_core.precision import mixed_precision
 from negclip_core.training.fit import Average, fit, kept
-from negclip_core.world.referring import by_noun, referring, unmatched
 from negclip_core.world.scenes import Scene
 from pipelines.miniature.data import SIZE, Pictures
 from pipelines.miniature.half import load_in_float32
 from pipelines.miniature.image_tower import MEAN, STD, crops, normalise, span
+from pipelines.miniature.referred import masks, one_of, pairs_first, phrases_of, shown
 
 __all__ = ["assemble", "build", "calibrate", "save"]
 
 _LAYERS = [1, 2, 3]  # whose activations the decoder reads
 _REDUCED = 64
 _PROMPTED = 0.5  # share of conditions that lie between a phrase and a thing cut out
+_APART = 0.2  # share of conditions that are moved along the difference of two things cut out
+_AHEAD = (0.5, 2.0)  # how many times that difference
 _ABSENT = 1 / 6
 _MARGIN = 0.06  # around a thing that is cut out, in units of its box
 _GRID = [round(0.05 * i, 2) for i in range(3, 19)]  # thresholds that are tried
@@ -73,67 +73,6 @@ def save(model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer, folder: P
     size = {"height": SIZE, "width": SIZE}
     pictures = ViTImageProcessor(size=size, image_mean=[MEAN] * 3, image_std=[STD] * 3)
     CLIPSegProcessor(pictures, tokenizer).save_pretrained(folder)
-
-
-@dataclass(frozen=True)
-class _Phrases:
-    """Phrases, the picture each is about, and the things in it that are meant."""
-
-    texts: list[str]
-    row: Tensor  # int64 [n]
-    meant: Tensor  # int64 [n], bit i: things[i] is; 0: nothing is
-
-    @property
-    def there(self) -> Tensor:
-        """Whether anything is meant, bool [n]."""
-        return self.meant > 0
-
-
-def _masks(instances: Tensor, meant: Tensor) -> Tensor:
-    """Which pixels show what is meant, bool [n, side, side], of pictures' instances uint8 [n, side, side]."""
-    shown = instances.long()
-    return ((meant[:, None, None] >> (shown - 1).clamp(min=0)) & 1).bool() & (shown > 0)
-
-
-def _one_of(meant: Tensor) -> Tensor:
-    """One bit of each row of int64 [n], drawn at random."""
-    if not len(meant):
-        return meant
-    bits = (meant[:, None] >> torch.arange(int(meant.max()).bit_length())) & 1
-    return 1 << torch.multinomial(bits.float(), 1)[:, 0]
-
-
-def _phrases(scenes: list[Scene], seed: int) -> _Phrases:
-    """One phrase for each thing that can be told from its like, one for all of a kind, one for what is not there.
-
-    A phrase that fits several things means all of them, as PhraseCut's do: what "without a hat" is taken from is both.
-    """
-    rng = np.random.default_rng([seed, 61])
-    found: list[tuple[str, int, int]] = []
-    for row, scene in enumerate(scenes):
-        for index in range(len(scene.things)):
-            phrase = referring(scene, index, rng, "train", negated=False)
-            if phrase is not None:
-                found.append((phrase.text, row, 1 << index))
-        for noun, alike in _several(scene).items():
-            start = "the" if rng.random() < 0.7 else article(noun)
-            found.append((f"{start} {noun}", row, sum(1 << index for index in alike)))
-        missing = unmatched(scene, rng, "train", negated=False)
-        if missing is not None:
-            found.append((missing.text, row, 0))
-    texts, rows, meant = zip(*found, strict=True)
-    return _Phrases(list(texts), torch.tensor(rows), torch.tensor(meant))
-
-
-def _several(scene: Scene) -> dict[str, list[int]]:
-    """The nouns that more than one thing of a scene has, and those things."""
-    return {noun: alike for noun, alike in by_noun(scene).items() if len(alike) > 1}
-
-
-def _pairs_first(scenes: list[Scene], count: int) -> Tensor:
-    """Up to `count` pictures, those with two of a kind first: only there does a phrase have to be read to its end."""
-    several = [max(Counter(t.kind for t in s.things).values(), default=0) > 1 for s in scenes]
-    return torch.from_numpy(np.argsort(~np.array(several), kind="stable")[:count].copy())
 
 
 @torch.no_grad()
@@ -174,30 +113,46 @@ def build(
 ) -> None:  # fmt: skip
     """Train the decoder of `model` in place, or go on training it, for `steps`; the towers stay as they are."""
     torch.manual_seed(seed)
-    chosen = _pairs_first(scenes, pictures)
-    images, instances = (torch.from_numpy(each)[chosen] for each in (data.images, data.instances))
-    phrases = _phrases([scenes[int(i)] for i in chosen], seed)
+    chosen = pairs_first(scenes, pictures)
+    ours = [scenes[int(i)] for i in chosen]
+    phrases = phrases_of(ours, seed)
+    subjects = shown(data, chosen, ours, seed, quiet)
+    images, instances = subjects.images, subjects.instances
     words = _words(model, tokenizer, phrases.texts)
     length = words.norm(dim=-1).mean()
-    seen = kept(folder / "activations.safetensors", lambda: _activations(model, images, quiet))
+    seen = kept(folder / f"activations-{len(images)}.safetensors", lambda: _activations(model, images, quiet))
     present, absent = torch.where(phrases.there)[0], torch.where(~phrases.there)[0]
+    several = torch.where(phrases.meant & (phrases.meant - 1) > 0)[0]
     average = Average(model.decoder, 0.998)
 
+    @torch.no_grad()
+    def look(rows: Tensor, mask: Tensor) -> Tensor:
+        """Embeddings of what a mask shows of pictures, as long as texts' are: the decoder is to read directions alike."""
+        looked = model.clip.get_image_features(_cut_out(images[rows], mask)).pooler_output
+        return F.normalize(looked, dim=-1) * length
+
     def losses(step: int) -> dict[str, Tensor]:
-        missing = torch.rand(batch) < _ABSENT
-        which = torch.where(missing, absent[torch.randint(len(absent), (batch,))],
-                            present[torch.randint(len(present), (batch,))])  # fmt: skip
+        share = torch.rand(batch)
+        missing, apart = share < _ABSENT, (share >= _ABSENT) & (share < _ABSENT + _APART)
+        among = torch.rand(batch)
+        which = torch.empty(batch, dtype=torch.long)
+        for mine, of in ((missing, absent), (apart, several), (~missing & ~apart, present)):
+            which[mine] = of[(among[mine] * len(of)).long()]
         rows, meant, condition = phrases.row[which], phrases.meant[which], words[which]
-        prompted = (torch.rand(batch) < _PROMPTED) & ~missing
+        prompted = (torch.rand(batch) < _PROMPTED) & ~missing & ~apart
         # A cut-out shows one thing; with a phrase that fits several it says which of them is meant.
-        meant[prompted] = _one_of(meant[prompted])
-        target = _masks(instances[rows], meant)
-        with torch.no_grad():
-            shown = _cut_out(images[rows[prompted]], target[prompted])
-            looked = model.clip.get_image_features(shown).pooler_output
-            # Image embeddings have another length than texts'; the decoder is to read directions alike.
-            looked = F.normalize(looked, dim=-1) * length
-            condition[prompted] = condition[prompted].lerp(looked, torch.rand(len(looked), 1))
+        both = meant[apart]
+        meant[prompted | apart] = one_of(meant[prompted | apart])
+        target = masks(instances[rows], meant)
+        other = masks(instances[rows[apart]], one_of(both & ~meant[apart]))
+        between = torch.rand(int(prompted.sum()), 1)
+        condition[prompted] = condition[prompted].lerp(look(rows[prompted], target[prompted]), between)
+        ahead = look(rows[apart], target[apart]) - look(rows[apart], other)
+        condition[apart] += ahead * torch.empty(len(ahead), 1).uniform_(*_AHEAD)
+        fewer = subjects.fewer[rows]
+        emptier = apart & (torch.rand(batch) < 0.5) & (fewer >= 0)
+        rows[emptier] = fewer[emptier]
+        target[emptier] = masks(instances[rows[emptier]], meant[emptier])
         states = [seen[rows, layer].float() for layer in range(len(_LAYERS))]
         logits = model.decoder(tuple(states), condition).logits
         goal = target.float()
@@ -221,7 +176,7 @@ def calibrate(
     `threshold` gives the highest mean IoU; `presence` tells phrases of something that is there from the others best
     (Youden's J). Both are written to `folder`/negclip.json.
     """
-    phrases = _phrases(data.scenes(), seed=1)
+    phrases = phrases_of(data.scenes(), seed=1)
     words = _words(model, tokenizer, phrases.texts)
     seen = _activations(model, torch.from_numpy(data.images), quiet=True)
     instances = torch.from_numpy(data.instances)
@@ -230,9 +185,9 @@ def calibrate(
         rows = phrases.row[part]
         states = tuple(seen[rows, layer].float() for layer in range(len(_LAYERS)))
         heat = model.decoder(states, words[part]).logits.sigmoid()
-        target = _masks(instances[rows], phrases.meant[part])
-        masks = torch.stack([heat >= value for value in _GRID])
-        overlaps.append(((masks & target).sum((2, 3)) / (masks | target).sum((2, 3)).clamp(min=1)).T)
+        target = masks(instances[rows], phrases.meant[part])
+        tried = torch.stack([heat >= value for value in _GRID])
+        overlaps.append(((tried & target).sum((2, 3)) / (tried | target).sum((2, 3)).clamp(min=1)).T)
         hottest.append(heat.amax((1, 2)))
     there = phrases.there
     threshold = _GRID[int(torch.cat(overlaps)[there].mean(0).argmax())]

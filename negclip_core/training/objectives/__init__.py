@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from negclip_core.errors import RequestError
 from negclip_core.training.data import TrainingSet
-from negclip_core.training.text import TextStates, cut, text_states
+from negclip_core.training.packed import pooled
+from negclip_core.training.text import TextStates, text_states
 
 __all__ = ["Situation", "create", "names"]
 
@@ -41,8 +42,21 @@ class Situation:
         """The student's unit-length embeddings [batch, d] of a text of all rows; computed once a step."""
         if text not in self._embedded:
             ids = getattr(self.data, text)[self.rows].long()
-            self._embedded[text] = F.normalize(text_states(self.student, cut(ids)).pooled.float(), dim=-1)
+            self._embedded[text] = F.normalize(pooled(self.student, ids).float(), dim=-1)
         return self._embedded[text]
+
+    def true_texts(self) -> Tensor:
+        """Of each row the embedding of the text that is true of its image: `negated`, or `asserted` where the thing is there."""
+        return self._chosen(self.data.holds[self.rows])
+
+    def false_texts(self) -> Tensor:
+        """Of each row the embedding of the other one."""
+        return self._chosen(~self.data.holds[self.rows])
+
+    def _chosen(self, negated: Tensor) -> Tensor:
+        if bool(negated.all()):
+            return self.embeddings("negated")
+        return torch.where(negated[:, None], self.embeddings("negated"), self.embeddings("asserted"))
 
     @cached_property
     def _whole(self) -> bool:
@@ -66,7 +80,7 @@ class Situation:
         """
         key = (vanilla, text, count)
         if key not in self._known:
-            ids = getattr(self.data, text)[self.rows[:count], : self.length(count)].long()
+            ids = getattr(self.data, text)[self.rows[:count]][:, : self.length(count)].long()
             with torch.set_grad_enabled(torch.is_grad_enabled() and not vanilla):
                 self._known[key] = text_states(self.teacher if vanilla else self.student, ids)
         return self._known[key]

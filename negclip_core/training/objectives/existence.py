@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.objectives import Situation
-from negclip_core.training.text import cut, says_nothing, text_states
+from negclip_core.training.packed import pooled
+from negclip_core.training.text import says_nothing
 
 __all__ = ["Objective", "known_pictures"]
 
@@ -25,12 +26,9 @@ _NEAREST = 8  # pictures without the thing, of which one is drawn for each with 
 def known_pictures(data: TrainingSet) -> list[tuple[Tensor, Tensor]]:
     """For each thing the images that are known to hold it, int64 [n], and for each the nearest of those known to lack
     it, [n, up to `_NEAREST`], nearest first; images are rows of `data.features`."""
-    single = data.absent.sum(1) == 1
     found = []
-    for denied in data.absent.T:
-        holding, lacking = (
-            data.image[denied & single & (data.holds == holds)].unique() for holds in (False, True)
-        )
+    for thing in range(len(data.absent.names)):
+        holding, lacking = data.pictures_of(thing)
         near = data.features[holding] @ data.features[lacking].T
         order = near.topk(min(_NEAREST, len(lacking)), dim=1).indices if len(holding) else near.long()
         found.append((holding, lacking[order]))
@@ -53,10 +51,8 @@ class Objective:
         rows, images = self._drawn(now)
         if not rows:
             return torch.zeros(())
-        texts = [getattr(data, text)[rows].long() for text in ("negated", "asserted")]
-        negated, asserted = (
-            F.normalize(text_states(now.student, cut(ids)).pooled.float(), dim=-1) for ids in texts
-        )
+        texts = [getattr(data, text)[torch.tensor(rows)].long() for text in ("negated", "asserted")]
+        negated, asserted = (F.normalize(pooled(now.student, ids).float(), dim=-1) for ids in texts)
         margin = torch.einsum("nd,npd->np", negated - asserted, data.features[torch.stack(images)])
         lacks = (torch.arange(margin.shape[1], device=margin.device) < self.pairs).float()
         return self.weight * F.binary_cross_entropy_with_logits(self.scale * margin, lacks.expand_as(margin))
@@ -64,9 +60,10 @@ class Objective:
     def _drawn(self, now: Situation) -> tuple[list[int], list[Tensor]]:
         """The batch's rows that say nothing else, and images for each: first those that lack the thing."""
         data, rows, images = now.data, [], []
-        alone = says_nothing(data.affirmative[now.rows]) & (data.absent[now.rows].sum(1) == 1)
-        for row in now.rows[alone].tolist():
-            holding, alike = self._known[0][int(data.absent[row].int().argmax())]
+        denied = data.absent[now.rows]
+        alone = says_nothing(data.affirmative[now.rows]) & (denied.sum(1) == 1)
+        for row, thing in zip(now.rows[alone].tolist(), denied[alone].int().argmax(1).tolist(), strict=True):
+            holding, alike = self._known[0][thing]
             if alike.numel():
                 chosen = torch.randint(len(holding), (self.pairs,))
                 nearest = torch.randint(alike.shape[1], (self.pairs,))

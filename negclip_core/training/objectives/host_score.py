@@ -40,7 +40,7 @@ class Objective:
     def __call__(self, now: Situation) -> Tensor:
         host: Host = now.host
         rows = now.rows[: self.batch]
-        latents, times = host.noisy(now.data.image[rows])
+        latents, times = host.noisy(now.data.picture[rows])
         texts = ("affirmative", "asserted")
         states = torch.cat([now.states(text, self.batch, vanilla=True).last for text in texts])
         with torch.no_grad():

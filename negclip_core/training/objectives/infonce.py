@@ -21,11 +21,7 @@ class Objective:
     weight: float = 1.0
 
     def __call__(self, now: Situation) -> Tensor:
-        data, rows = now.data, now.rows
-        texts = now.embeddings("negated")
-        if not bool((holds := data.holds[rows, None]).all()):
-            texts = torch.where(holds, texts, now.embeddings("asserted"))
-        images = data.features[data.image[rows]]
+        texts, images = now.true_texts(), now.data.features[now.data.image[now.rows]]
         logits = now.student.logit_scale.exp() * images @ texts.T
-        labels = torch.arange(len(rows), device=logits.device)
+        labels = torch.arange(len(texts), device=logits.device)
         return self.weight * (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2

@@ -112,11 +112,12 @@ class Ways(NamedTuple):
 def ways(vanilla: CLIP, data: TrainingSet) -> Ways:
     """The mean of h(rest) - h(rest with the thing) at the end token, over captions that deny that thing alone and say more."""
     found: dict[str, list[Tensor]] = {"last": [], "penultimate": []}
-    alone = (data.absent.sum(1) == 1) & ~says_nothing(data.affirmative)
-    for thing in range(data.absent.shape[1]):
-        rows = torch.nonzero(data.absent[:, thing] & alone)[:_CAPTIONS, 0]
+    for thing in range(len(data.absent.names)):
+        denying = data.absent.denying(thing)
+        alone = denying[data.absent.counts[denying] == 1]
+        rows = alone[~says_nothing(data.affirmative[alone])][:_CAPTIONS]
         if not len(rows):  # denied together with others only, or where nothing else is said
-            rows = torch.nonzero(data.absent[:, thing])[:_CAPTIONS, 0]
+            rows = denying[:_CAPTIONS]
         texts = [cut(getattr(data, name)[rows].long()) for name in ("affirmative", "asserted")]
         without, having = (text_states(vanilla, ids) for ids in texts)
         for layer, means in found.items():
@@ -163,7 +164,8 @@ class Objective:
             self._ways.append(ways(now.teacher, now.data))
         length, rows = now.length(self.batch), now.rows[: self.batch]
         negated, asserted, affirmative = (
-            getattr(now.data, text)[rows, :length].long() for text in ("negated", "asserted", "affirmative")
+            getattr(now.data, text)[rows][:, :length].long()
+            for text in ("negated", "asserted", "affirmative")
         )
         new = strangers((negated, asserted, affirmative), now.teacher.token_embedding.weight, self.strange)
         free = after_prefix(negated, asserted, affirmative)[..., None]

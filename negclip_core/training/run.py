@@ -1,0 +1,98 @@
+"""One training run: what is trained, one step of it, and its state on disk."""
+
+import copy
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from open_clip.model import CLIP
+from torch import Tensor
+
+from negclip_core.errors import RequestError, UnfinishedWork
+from negclip_core.files import atomic_path
+from negclip_core.precision import mixed_precision
+from negclip_core.training.data import TrainingSet
+from negclip_core.training.objectives import Situation, create
+from negclip_core.training.recipe import Recipe
+
+__all__ = ["Run"]
+
+
+def _without_every(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key != "every"}
+
+
+class Run:
+    """A student and its frozen teacher, the optimizer, and how far it has got: what a checkpoint holds."""
+
+    def __init__(
+        self, model: CLIP, recipe: Recipe, data: TrainingSet, per_epoch: int, host: Any = None
+    ) -> None:
+        self.student = model.requires_grad_(False)
+        # Both share the image tower: nothing of it is trained, and it is most of a CLIP.
+        self.teacher = copy.deepcopy(model, {id(model.visual): model.visual}).eval()
+        self.parameters = {
+            name: p for name, p in model.named_parameters() if not name.startswith(recipe.frozen)
+        }
+        for parameter in self.parameters.values():
+            parameter.requires_grad_(True)
+        self.recipe, self.data, self.host = recipe, data, host
+        self.objectives = [
+            (entry.get("every", 1), create(_without_every(entry))) for entry in recipe.objectives
+        ]
+        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=recipe.learning_rate)
+        self.step, self.seconds = 0, 0.0
+        self.per_epoch, self.total = per_epoch, per_epoch * recipe.epochs
+        self.losses: list[float] = []
+        self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+
+    def loss(self, rows: Tensor, step: int = 0) -> Tensor:
+        """The sum of the objectives that are due at a step; all of them are at step 0."""
+        now = Situation(self.student, self.teacher, self.data, rows, self.host)
+        with mixed_precision(self.recipe.bf16):
+            due = [objective(now) for every, objective in self.objectives if step % every == 0]
+        return torch.stack(due).sum()
+
+    def rate(self) -> float:
+        """The share of the learning rate at this step."""
+        warm = min(1.0, (self.step + 1) / max(1, self.recipe.warm_up))
+        return warm * (1 + math.cos(math.pi * self.step / self.total)) / 2 if self.recipe.decay else warm
+
+    def take_step(self, rows: Tensor) -> float:
+        """One optimizer step on the rows; returns the loss. Raises UnfinishedWork if that is no number any more."""
+        # All that is random in a step follows from its number, so that a resumed run repeats it.
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate * self.rate()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(rows, self.step)
+        if not torch.isfinite(loss):
+            raise UnfinishedWork(f"the loss became {float(loss)} at step {self.step}; lower --learning-rate")
+        loss.backward()
+        self.optimizer.step()
+        self.step += 1
+        return float(loss.detach())
+
+    def save(self, path: Path) -> None:
+        parts = {name: p.detach() for name, p in self.parameters.items()}
+        state = {"step": self.step, "seconds": self.seconds, "losses": self.losses, "best": self.best,
+                 "parameters": parts, "optimizer": self.optimizer.state_dict(),
+                 "recipe": json.dumps(asdict(self.recipe), sort_keys=True)}  # fmt: skip
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        if state["recipe"] != json.dumps(asdict(self.recipe), sort_keys=True):
+            raise RequestError(
+                f"{path}: belongs to a run with other settings; give another --out, or delete it to start anew"
+            )
+        self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
+        self.best = state["best"]
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state["parameters"][name])
+        self.optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,80 @@
+"""Webdataset shards: tar files in which a picture and what is said of it are neighbours that share a name."""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from negclip_core.errors import RequestError
+from negclip_core.images import SUFFIXES
+
+__all__ = ["open_member", "rows_of_shards", "split_name"]
+
+
+def rows_of_shards(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What the `.json` files of a shard, or of a folder's shards in order, hold, each with the words for where it stands.
+
+    Each row's `file_name` is set to the picture beside it: "shard.tar/name.jpg", which `open_member` opens.
+
+    Raises:
+        RequestError: there is no shard, or one cannot be read.
+    """
+    shards = sorted(path.glob("*.tar")) if path.is_dir() else [path]
+    if not shards:
+        raise RequestError(f"{path}: holds no .tar shard; name a captions file, or a folder of shards")
+    for shard in shards:
+        try:
+            with tarfile.open(shard, "r:") as archive:
+                yield from _rows(shard.name, archive)
+        except (OSError, ValueError, RecursionError, tarfile.TarError) as error:
+            raise RequestError(f"{shard}: not a shard that can be read ({error})") from error
+
+
+def _rows(shard: str, archive: tarfile.TarFile) -> Iterator[tuple[str, dict[str, Any]]]:
+    waiting: dict[str, dict[str, Any]] = {}  # by the name up to its first dot, as webdataset groups files
+    for member in archive:
+        folder, _, file = member.name.rpartition("/")
+        key, _, suffix = file.partition(".")
+        key = f"{folder}/{key}"
+        here = waiting.setdefault(key, {})
+        if suffix.lower() == "json" and (content := archive.extractfile(member)) is not None:
+            here["row"] = json.loads(content.read())
+        elif f".{suffix.lower()}" in SUFFIXES:
+            here["picture"] = member.name
+        if here.keys() == {"row", "picture"}:
+            del waiting[key]
+            if not isinstance(here["row"], dict):
+                raise ValueError(f"{member.name}: a JSON object is expected")
+            yield f"{shard}, {member.name}", here["row"] | {"file_name": f"{shard}/{here['picture']}"}
+        elif len(waiting) > 1:
+            waiting = {key: here}  # neighbours share a name; others have no partner
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """The shard and the member that a name such as "000.tar/a.jpg" means; None where it is a plain file's."""
+    shard, mark, member = name.partition(".tar/")
+    return (f"{shard}.tar", member) if mark else None
+
+
+def open_member(shard: Path, member: str) -> io.BytesIO:
+    """The bytes of a shard's member.
+
+    Raises:
+        FileNotFoundError: there is no such shard, or it holds no such member.
+    """
+    try:
+        start, size = _places(shard)[member]
+    except KeyError as error:
+        raise FileNotFoundError(f"{shard} holds no {member}") from error
+    with shard.open("rb") as file:
+        file.seek(start)
+        return io.BytesIO(file.read(size))
+
+
+@lru_cache(maxsize=64)
+def _places(shard: Path) -> dict[str, tuple[int, int]]:
+    with tarfile.open(shard, "r:") as archive:
+        return {member.name: (member.offset_data, member.size) for member in archive if member.isfile()}

@@ -1,0 +1,206 @@
+"""Negated captions on disk as training reads them, so that memory does not grow with how many there are.
+
+Token ids lie end to end, without padding, in files that are memory-mapped; a table gives the rows that it is asked for.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from negclip_core.files import atomic_write_json, read_json
+from negclip_core.training.captions_file import NegatedCaption
+from negclip_core.training.text import Tokenizer, tokenise
+
+__all__ = ["CaptionTables", "ThingTable", "TokenTable", "caption_tables"]
+
+_TEXTS = ("caption", "negated", "affirmative", "asserted")
+_AT_ONCE = 4096
+_DONE = "tables.json"
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """Texts as token ids, a row a text."""
+
+    flat: Tensor  # int32, all texts' ids from start to end token
+    starts: Tensor  # int64 [rows + 1], where each begins in `flat`
+    context: int
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """int32 [len(rows), context], padded after the end token with the end token, as Stable Diffusion's are."""
+        begin, after = self.starts[rows], self.starts[rows + 1]
+        places = torch.arange(self.context)[None].minimum((after - begin - 1)[:, None])
+        return self.flat[begin[:, None] + places]
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each text with its start and end token, int64 [rows]."""
+        return self.starts.diff()
+
+
+@dataclass(frozen=True)
+class ThingTable:
+    """What each caption denies."""
+
+    names: tuple[str, ...]  # of all things
+    flat: Tensor  # int32, columns of `names`, caption after caption
+    starts: Tensor  # int64 [rows + 1]
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """bool [len(rows), things]."""
+        found = torch.zeros(len(rows), len(self.names), dtype=torch.bool)
+        for row, (begin, after) in enumerate(zip(self.starts[rows], self.starts[rows + 1], strict=True)):
+            found[row, self.flat[begin:after].long()] = True
+        return found
+
+    @property
+    def counts(self) -> Tensor:
+        """How many things each caption denies, int64 [rows]."""
+        return self.starts.diff()
+
+    def denying(self, thing: int) -> Tensor:
+        """The rows that deny a thing, ascending, int64."""
+        order, starts = self._by_thing
+        return order[starts[thing] : starts[thing + 1]]
+
+    @cached_property
+    def _by_thing(self) -> tuple[Tensor, Tensor]:
+        rows = torch.repeat_interleave(torch.arange(len(self.starts) - 1), self.counts)
+        order = self.flat.argsort(stable=True)
+        sizes = torch.bincount(self.flat, minlength=len(self.names))
+        return rows[order], torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)])
+
+
+@dataclass(frozen=True)
+class CaptionTables:
+    """All captions of a file."""
+
+    images: tuple[str, ...]  # file names
+    image: Tensor  # int64 [rows], index into `images`
+    holds: Tensor  # bool [rows]
+    absent: ThingTable
+    caption: TokenTable
+    negated: TokenTable
+    affirmative: TokenTable
+    asserted: TokenTable
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+def caption_tables(
+    records: Iterable[NegatedCaption],
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    key: str = "",
+    quiet: bool = True,
+) -> CaptionTables:
+    """The tables of `records`, kept in `folder`; where they are there already, of the same `key`, `records` is not read.
+
+    A pass that is interrupted leaves a folder without its last file, and is begun anew.
+    """
+    done = folder / _DONE
+    if not done.exists() or read_json(done).get("key") != key:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        _write(records, tokenizer, folder, key, quiet)
+    about = read_json(done)
+    texts = {
+        name: TokenTable(
+            _read(folder / f"{name}.tokens", torch.int32),
+            _read(folder / f"{name}.starts", torch.int64),
+            about["context"],
+        )
+        for name in _TEXTS
+    }
+    things = ThingTable(
+        tuple(about["things"]),
+        _read(folder / "absent.things", torch.int32),
+        _read(folder / "absent.starts", torch.int64),
+    )
+    image, holds = _read(folder / "image", torch.int64), _read(folder / "holds", torch.bool)
+    return CaptionTables(tuple(about["images"]), image, holds, things, **texts)
+
+
+def _write(
+    records: Iterable[NegatedCaption], tokenizer: Tokenizer, folder: Path, key: str, quiet: bool
+) -> None:
+    images: dict[str, int] = {}
+    things: dict[str, int] = {}
+    context = 0
+    with _Columns(folder) as columns:
+        bar = tqdm(desc="reading captions", unit="caption", disable=quiet, mininterval=2)
+        for chunk in _chunks(records):
+            image = [images.setdefault(record.file_name, len(images)) for record in chunk]
+            columns.add("image", np.array(image, np.int64))
+            columns.add("holds", np.array([record.holds for record in chunk]))
+            denied = [[things.setdefault(t, len(things)) for t in dict.fromkeys(r.absent)] for r in chunk]
+            columns.add("absent.things", np.fromiter(chain.from_iterable(denied), np.int32))
+            columns.add_starts("absent.starts", np.array([len(each) for each in denied], np.int64))
+            for name in _TEXTS:
+                ids = tokenise(tokenizer, [getattr(record, name) for record in chunk])
+                context = ids.shape[1]
+                lengths = ids.argmax(1) + 1
+                columns.add(f"{name}.tokens", ids[torch.arange(context)[None] < lengths[:, None]].numpy())
+                columns.add_starts(f"{name}.starts", lengths.numpy())
+            bar.update(len(chunk))
+        bar.close()
+    about = {"key": key, "context": context, "things": list(things), "images": list(images)}
+    atomic_write_json(folder / _DONE, about)
+
+
+def _chunks(records: Iterable[NegatedCaption]) -> Iterator[list[NegatedCaption]]:
+    waiting = iter(records)
+    while chunk := list(islice(waiting, _AT_ONCE)):
+        yield chunk
+
+
+class _Columns:
+    """Files that grow together."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.files, self.ends = folder, dict[str, BinaryIO](), dict[str, int]()
+
+    def __enter__(self) -> "_Columns":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for file in self.files.values():
+            file.close()
+
+    def add(self, name: str, values: np.ndarray) -> None:
+        if name not in self.files:
+            self.files[name] = (self.folder / name).open("wb")
+        self.files[name].write(values.tobytes())
+
+    def add_starts(self, name: str, lengths: np.ndarray) -> None:
+        """Where things of these lengths begin that lie end to end, and where the last one ends."""
+        if name not in self.ends:
+            self.ends[name] = 0
+            self.add(name, np.zeros(1, np.int64))
+        if len(lengths):
+            starts = self.ends[name] + lengths.astype(np.int64).cumsum()
+            self.ends[name] = int(starts[-1])
+            self.add(name, starts)
+
+
+def _read(path: Path, dtype: torch.dtype) -> Tensor:
+    size = path.stat().st_size // dtype.itemsize
+    return (
+        torch.from_file(str(path), shared=False, size=size, dtype=dtype)
+        if size
+        else torch.empty(0, dtype=dtype)
+    )

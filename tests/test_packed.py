@@ -1,0 +1,69 @@
+"""Texts laid end to end give what the padded text tower gives, and the same gradients."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from torch import Tensor
+
+from negclip_core.training.packed import pooled
+
+TINY = {"image_size": 8, "patch_size": 8, "layers": 1, "width": 64}
+LENGTHS = [
+    3,
+    12,
+    2,
+    7,
+    7,
+    16,
+    1,
+]  # of the texts, start and end token not counted; one of them fills the context
+
+
+def _tower(quick_gelu: bool, scaled: bool = False) -> CLIP:
+    torch.manual_seed(0)
+    text = CLIPTextCfg(context_length=18, vocab_size=50, width=32, heads=4, layers=3,
+                       ls_init_value=0.3 if scaled else None)  # fmt: skip
+    model = CLIP(16, CLIPVisionCfg(**TINY), text, quick_gelu=quick_gelu)
+    # Norms and biases begin as ones and zeros, which would hide one that is left out.
+    with torch.no_grad():
+        for parameter in model.transformer.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def _ids(padding: int) -> Tensor:
+    ids = torch.full((len(LENGTHS), 18), padding)
+    for row, length in enumerate(LENGTHS):
+        ids[row, 0], ids[row, length + 1] = 48, 49
+        ids[row, 1 : length + 1] = torch.randint(1, 48, (length,))
+    return ids
+
+
+def _with_gradients(model: CLIP, encode: Callable[[], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    model.zero_grad()
+    out = encode()
+    (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return out.detach(), {name: gradient.clone() for name, gradient in found.items()}
+
+
+@pytest.mark.parametrize(
+    "padding", [0, 49], ids=["zeros, as OpenAI pads", "end tokens, as Stable Diffusion does"]
+)
+@pytest.mark.parametrize(
+    ("quick_gelu", "scaled"),
+    [(True, False), (False, False), (False, True)],
+    ids=["OpenAI", "GELU", "layer scale"],
+)
+def test_packed_texts_have_the_states_and_gradients_of_padded_ones(
+    quick_gelu: bool, scaled: bool, padding: int
+) -> None:
+    model, ids = _tower(quick_gelu, scaled), _ids(padding)
+    padded, expected = _with_gradients(model, lambda: model.encode_text(ids))
+    packed, gradients = _with_gradients(model, lambda: pooled(model, ids))
+    torch.testing.assert_close(packed, padded, rtol=1e-5, atol=1e-5)
+    assert gradients.keys() == expected.keys() and "positional_embedding" in gradients
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5, msg=name)
