@@ -83,6 +83,7 @@ def run(
     from negclip_core.checkpoints import write_open_clip_folder
     from negclip_core.clip import load_clip
     from negclip_core.files import make_output_folder, provenance
+    from negclip_core.training import processes
     from negclip_core.training.data import split_rows
     from negclip_core.training.loop import train
     from negclip_core.training.recipe import load_recipe
@@ -99,6 +100,8 @@ def run(
     log = out / "log.jsonl"
 
     def report(entry: dict[str, Any]) -> None:
+        if not processes.is_first():
+            return
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
@@ -111,8 +114,10 @@ def run(
         "validation_loss": outcome.validation_loss,
         **provenance(),
     }
-    write_open_clip_folder(out, outcome.weights, base.config, preprocess=base.checkpoint.preprocess, made_by=made_by,
-                           tokenizer_folder=base.checkpoint.tokenizer_folder)  # fmt: skip
+    if processes.is_first():
+        write_open_clip_folder(out, outcome.weights, base.config, preprocess=base.checkpoint.preprocess,
+                               made_by=made_by, tokenizer_folder=base.checkpoint.tokenizer_folder)  # fmt: skip
+    processes.wait()
     return {
         "checkpoint": str(out),
         "best_epoch": outcome.best_epoch,
@@ -214,5 +219,8 @@ def register(app: typer.Typer) -> None:
             )
         result = run(captions, images, clip, out, recipe, host, limit, max_bad_images, quiet, epochs=epochs, batch_size=batch_size,
                      learning_rate=learning_rate, split=split, seed=seed)  # fmt: skip
+        from negclip_core.training import processes
+
         best, last = result["best_epoch"], len(result["validation_loss"])
-        show(result, as_json, [f"{result['checkpoint']}: best epoch {best} of {last}"])
+        if processes.is_first():
+            show(result, as_json, [f"{result['checkpoint']}: best epoch {best} of {last}"])

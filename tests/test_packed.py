@@ -7,6 +7,7 @@ import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
+from negclip_core.training import packed
 from negclip_core.training.packed import pooled
 
 TINY = {"image_size": 8, "patch_size": 8, "layers": 1, "width": 64}
@@ -65,5 +66,24 @@ def test_packed_texts_have_the_states_and_gradients_of_padded_ones(
     packed, gradients = _with_gradients(model, lambda: pooled(model, ids))
     torch.testing.assert_close(packed, padded, rtol=1e-5, atol=1e-5)
     assert gradients.keys() == expected.keys() and "positional_embedding" in gradients
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_batch_beyond_memory_has_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids = _tower(quick_gelu=True), _ids(49)
+    whole, expected = _with_gradients(model, lambda: packed.pooled(model, ids))
+    kept: list[int] = []
+    encode = packed._pooled
+
+    def counted(of: CLIP, part: Tensor) -> Tensor:
+        kept.append(len(part))
+        return encode(of, part)
+
+    monkeypatch.setattr(packed, "_TOKENS_AT_ONCE", 20)
+    monkeypatch.setattr(packed, "_pooled", counted)
+    parts, gradients = _with_gradients(model, lambda: packed.pooled(model, ids))
+    assert sum(kept) == 2 * len(ids) and max(kept) < len(ids)  # each part forward, and again on the way back
+    torch.testing.assert_close(parts, whole)
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5, msg=name)

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from negclip_core.errors import RequestError
+from negclip_core.training import processes
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.recipe import Recipe
 from negclip_core.training.run import Run
@@ -80,6 +81,10 @@ def train(
             f"{len(train_rows)} captions to train on and {len(validation_rows)} to validate on are too few for a "
             f"batch of {recipe.batch_size}; give more captions or a smaller --batch-size"
         )
+    if recipe.batch_size % processes.count():
+        raise RequestError(
+            f"a batch of {recipe.batch_size} cannot be shared by {processes.count()} processes; choose a multiple"
+        )
     run = Run(model, recipe, data, len(train_rows) // recipe.batch_size, host)
     if checkpoint.exists():
         run.load(checkpoint)
@@ -100,7 +105,8 @@ def _take_steps(
     recipe = run.recipe
     per_epoch, total = run.per_epoch, run.total
     saved_at = started = time.monotonic()
-    bar = tqdm(total=total, initial=run.step, desc="training", unit="step", disable=quiet, mininterval=2)
+    bar = tqdm(total=total, initial=run.step, desc="training", unit="step", disable=quiet or not processes.is_first(),
+               mininterval=2)  # fmt: skip
     while run.step < total:
         epoch, within = divmod(run.step, per_epoch)
         order = torch.randperm(

@@ -11,8 +11,11 @@ from open_clip.model import CLIP
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 __all__ = ["pooled"]
+
+_TOKENS_AT_ONCE = 16_384  # about ten gigabytes of a ViT-L/14's text tower
 
 
 def pooled(model: CLIP, ids: Tensor) -> Tensor:
@@ -23,6 +26,23 @@ def pooled(model: CLIP, ids: Tensor) -> Tensor:
         ids: int [n, length]; the end token has the highest id of its row.
     """
     lengths, order = (ids.argmax(1) + 1).sort(stable=True)
+    parts = ids[order].split(_rows_at_once(lengths))
+    if len(parts) > 1 and torch.is_grad_enabled():
+        rows = [checkpoint(_pooled, model, part, use_reentrant=False) for part in parts]
+    else:
+        rows = [_pooled(model, part) for part in parts]
+    return torch.cat(rows)[order.argsort()]
+
+
+def _rows_at_once(lengths: Tensor) -> list[int]:
+    """How many texts of these lengths, ascending, are encoded at once, part by part."""
+    part = (lengths.cumsum(0) - 1) // _TOKENS_AT_ONCE
+    return part.unique_consecutive(return_counts=True)[1].tolist()
+
+
+def _pooled(model: CLIP, ids: Tensor) -> Tensor:
+    """As `pooled`, of texts in the order of their lengths."""
+    lengths = ids.argmax(1) + 1
     used = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
     positions = used.nonzero()[:, 1]
     ends = lengths.cumsum(0) - 1
@@ -31,14 +51,14 @@ def pooled(model: CLIP, ids: Tensor) -> Tensor:
         (int(n), int(length))
         for length, n in zip(*lengths.unique_consecutive(return_counts=True), strict=True)
     ]
-    x = model.token_embedding(ids[order][used]) + model.positional_embedding[positions]
+    x = model.token_embedding(ids[used]) + model.positional_embedding[positions]
     *blocks, last = model.transformer.resblocks
     for block in blocks:
         x = x + block.ls_1(_attend(block, x, groups))
         x = x + block.ls_2(block.mlp(block.ln_2(x)))
     x = x[ends] + last.ls_1(_attend(last, x, groups, ends))
     x = x + last.ls_2(last.mlp(last.ln_2(x)))
-    return (model.ln_final(x) @ model.text_projection)[order.argsort()]
+    return model.ln_final(x) @ model.text_projection
 
 
 def _attend(

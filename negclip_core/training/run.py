@@ -14,6 +14,7 @@ from torch import Tensor
 from negclip_core.errors import RequestError, UnfinishedWork
 from negclip_core.files import atomic_path
 from negclip_core.precision import mixed_precision
+from negclip_core.training import processes
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.objectives import Situation, create
 from negclip_core.training.recipe import Recipe
@@ -72,11 +73,15 @@ class Run:
         if not torch.isfinite(loss):
             raise UnfinishedWork(f"the loss became {float(loss)} at step {self.step}; lower --learning-rate")
         loss.backward()
+        processes.average_gradients(self.parameters.values())
         self.optimizer.step()
         self.step += 1
         return float(loss.detach())
 
     def save(self, path: Path) -> None:
+        """Write the state, whole or not at all; the first of several processes does."""
+        if not processes.is_first():
+            return
         parts = {name: p.detach() for name, p in self.parameters.items()}
         state = {"step": self.step, "seconds": self.seconds, "losses": self.losses, "best": self.best,
                  "parameters": parts, "optimizer": self.optimizer.state_dict(),

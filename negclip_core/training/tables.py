@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
@@ -113,10 +114,13 @@ def caption_tables(
     A pass that is interrupted leaves a folder without its last file, and is begun anew.
     """
     done = folder / _DONE
-    if not done.exists() or read_json(done).get("key") != key:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        _write(records, tokenizer, folder, key, quiet)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Of several processes one writes; the others wait, and read.
+    with FileLock(folder.with_suffix(".lock")):
+        if not done.exists() or read_json(done).get("key") != key:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            _write(records, tokenizer, folder, key, quiet)
     about = read_json(done)
     texts = {
         name: TokenTable(

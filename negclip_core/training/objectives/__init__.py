@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from negclip_core.errors import RequestError
+from negclip_core.training import processes
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.packed import pooled
 from negclip_core.training.text import TextStates, text_states
@@ -41,8 +42,8 @@ class Situation:
     def embeddings(self, text: str) -> Tensor:
         """The student's unit-length embeddings [batch, d] of a text of all rows; computed once a step."""
         if text not in self._embedded:
-            ids = getattr(self.data, text)[self.rows].long()
-            self._embedded[text] = F.normalize(pooled(self.student, ids).float(), dim=-1)
+            ids = processes.my_share(getattr(self.data, text)[self.rows].long())
+            self._embedded[text] = F.normalize(processes.gathered(pooled(self.student, ids).float()), dim=-1)
         return self._embedded[text]
 
     def true_texts(self) -> Tensor:

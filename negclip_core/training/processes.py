@@ -1,0 +1,75 @@
+"""Several processes that train one tower: `accelerate launch --no_python negclip train ...`.
+
+Each encodes its share of a batch's texts. The embeddings are gathered, so that each computes the loss of the whole batch,
+and the gradients put together are those that one process would have found.
+"""
+
+import os
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+__all__ = ["average_gradients", "count", "gathered", "is_first", "my_share", "wait"]
+
+
+@cache
+def _state() -> Any:
+    """accelerate's view of how this process was launched; None where it is alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return None
+    from accelerate import PartialState
+
+    return PartialState()
+
+
+def count() -> int:
+    """How many processes there are."""
+    return _state().num_processes if _state() else 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and reports."""
+    return _state() is None or bool(_state().is_main_process)
+
+
+def wait() -> None:
+    """Until all processes have come here."""
+    if _state():
+        _state().wait_for_everyone()
+
+
+def my_share(rows: Tensor) -> Tensor:
+    """The part of [n, ...] that falls to this process; n is a multiple of `count()`."""
+    return rows.chunk(count())[_state().process_index] if _state() else rows
+
+
+def gathered(share: Tensor) -> Tensor:
+    """[n, ...] from the processes' shares of it, in their order, for a loss that all of them compute."""
+    return _Gather.apply(share) if _state() else share
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, share: Tensor) -> Tensor:
+        parts = [torch.empty_like(share) for _ in range(count())]
+        distributed.all_gather(parts, share.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # Every process finds the same gradient; each goes on with its share, and `average_gradients` takes the mean.
+        return my_share(gradient) * count()
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Give every process the mean of all processes' gradients."""
+    if not _state():
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(flat)
+    for gradient, mean in zip(gradients, (flat / count()).split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))

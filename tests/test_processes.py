@@ -1,0 +1,96 @@
+"""Two processes train the tower that one would have trained."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from negclip_core.clip import load_clip
+
+BIN = Path(sys.executable).parent
+
+
+def _train(
+    launcher: list[str], corpus: Path, clip: Path, out: Path, *more: str
+) -> subprocess.CompletedProcess[str]:
+    verb = [
+        str(BIN / "negclip"),
+        "train",
+        "--captions",
+        str(corpus / "captions.json"),
+        "--images",
+        str(corpus),
+    ]
+    rest = [
+        "--clip",
+        str(clip),
+        "--objective",
+        str(corpus / "recipe.json"),
+        "--out",
+        str(out),
+        "--quiet",
+        "--json",
+    ]
+    quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*launcher, *verb, *rest, *more], capture_output=True, text=True, env=quiet, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def recipe(corpus: Path) -> Path:
+    settings = {
+        "about": "for tests", "rows": "all", "learning_rate": 1e-3, "batch_size": 6, "epochs": 2, "warm_up": 2,
+        "objectives": [{"name": "con_clip"}, {"name": "preserve", "batch": 4}, {"name": "token_targets", "batch": 4}],
+    }  # fmt: skip
+    (corpus / "recipe.json").write_text(json.dumps(settings), "utf-8")
+    return corpus / "recipe.json"
+
+
+def test_two_processes_give_the_losses_and_weights_of_one(
+    recipe: Path, corpus: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    two = [
+        str(BIN / "accelerate"),
+        "launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--main_process_port",
+        "0",
+        "--no_python",
+    ]
+    alone = _train([], corpus, clip_folder, tmp_path / "one")
+    shared = _train(two, corpus, clip_folder, tmp_path / "two")
+    assert alone.returncode == 0 and shared.returncode == 0, shared.stderr[-2000:]
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert len(logs[0]) == len(logs[1]) == 2
+    for one, other in zip(*logs, strict=True):
+        assert other["validation_loss"] == pytest.approx(one["validation_loss"], rel=1e-5)
+    # What one process reports is one document.
+    assert json.loads(shared.stdout)["best_epoch"] == json.loads(alone.stdout)["best_epoch"]
+    weights = [load_clip(tmp_path / name).checkpoint.weights for name in ("one", "two")]
+    start = load_clip(clip_folder).checkpoint.weights
+    for name, tensor in weights[0].items():
+        moved = (tensor - start[name]).abs().max()
+        assert (weights[1][name] - tensor).abs().max() <= 1e-3 * moved, name
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(
+    recipe: Path, corpus: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from negclip_core.errors import RequestError
+    from negclip_core.training import processes
+    from pipelines.train import run
+
+    monkeypatch.setattr(processes, "count", lambda: 4)
+    with pytest.raises(RequestError, match="a batch of 6 cannot be shared by 4 processes"):
+        run(corpus / "captions.json", corpus, str(clip_folder), tmp_path / "out", str(recipe), quiet=True)
+    assert torch.distributed.is_initialized() is False
