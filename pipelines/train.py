@@ -124,6 +124,7 @@ def run(
         "validation_loss": outcome.validation_loss,
         "pairs": len(read.captions),
         "bad_images": len(read.features.bad),
+        "processes": processes.count(),
         "seconds": outcome.seconds,
         "samples_per_second": outcome.samples_per_second,
     }

@@ -1,4 +1,4 @@
-"""Several processes that train one tower: `accelerate launch --no_python negclip train ...`.
+"""Several processes that train one tower: `accelerate launch` or `torchrun` with `--no-python negclip train ...`.
 
 Each encodes its share of a batch's texts. The embeddings are gathered, so that each computes the loss of the whole batch,
 and the gradients put together are those that one process would have found.
@@ -22,7 +22,7 @@ def _state() -> Any:
         return None
     from accelerate import PartialState
 
-    return PartialState()
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def count() -> int:
