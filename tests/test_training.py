@@ -115,6 +115,28 @@ def test_a_run_killed_and_resumed_equals_one_that_was_not(
     assert all(torch.equal(resumed.weights[name], tensor) for name, tensor in whole.weights.items())
 
 
+def test_each_epoch_tells_how_often_the_true_text_wins(clip: Clip, data: TrainingSet, tmp_path: Path) -> None:
+    rows = torch.arange(len(data.image))
+    told: list[dict[str, Any]] = []
+    train(clip.model, data, (rows[:-8], rows[-8:]), _recipe(epochs=2), checkpoint=tmp_path / "c", quiet=True,
+          report=told.append)  # fmt: skip
+    held = rows[-8:]
+    assert (
+        [entry["epoch"] for entry in told] == [1, 2]
+        and all(data.holds[held[:-1]])
+        and not data.holds[held[-1]]
+    )
+    # The best epoch's weights are in the model now; the last epoch's are in the checkpoint.
+    clip.model.load_state_dict(torch.load(tmp_path / "c", weights_only=True)["parameters"], strict=False)
+    with torch.no_grad():
+        negated, asserted = (
+            clip.model.encode_text(t[held].long(), normalize=True) for t in (data.negated, data.asserted)
+        )
+    ahead = ((negated - asserted) * data.features[data.image[held]]).sum(1)
+    right = torch.where(data.holds[held], ahead > 0, ahead < 0)
+    assert told[-1]["negation_accuracy"] == pytest.approx(float(right.float().mean()))
+
+
 def test_a_checkpoint_of_other_settings_is_refused(
     clip_folder: Path, data: TrainingSet, tmp_path: Path
 ) -> None:

@@ -14,12 +14,14 @@ from tqdm import tqdm
 from negclip_core.errors import RequestError
 from negclip_core.training import processes
 from negclip_core.training.data import TrainingSet
+from negclip_core.training.objectives import Situation
 from negclip_core.training.recipe import Recipe
 from negclip_core.training.run import Run
 
 __all__ = ["Outcome", "train"]
 
 _CHECKPOINT_SECONDS = 60.0
+_PROBED = 2048
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,17 @@ def _validate(run: Run, rows: Tensor) -> float:
     return sum(losses) / len(losses)
 
 
+@torch.no_grad()
+def _negation_accuracy(run: Run, rows: Tensor) -> float:
+    """The share of up to `_PROBED` rows whose true text is nearer to the image than its counterpart is."""
+    right = []
+    for part in rows[:_PROBED].split(run.recipe.batch_size):
+        now = Situation(run.student, run.teacher, run.data, part)
+        margin = (now.true_texts() - now.false_texts()) * run.data.features[run.data.image[part]]
+        right.append(margin.sum(1) > 0)
+    return float(torch.cat(right).float().mean())
+
+
 def train(
     model: CLIP,
     data: TrainingSet,
@@ -69,13 +82,16 @@ def train(
         checkpoint: where the run's state is kept; if it exists the run goes on from it, to the same weights as if it
             had never stopped.
         host: what the objective `host_score` reads.
-        report: called after each epoch with {"epoch", "validation_loss", ...}.
+        report: called after each epoch with {"epoch", "step", "validation_loss", "negation_accuracy"}; the last is the
+            share of validation captions whose true text is nearer to the image than its counterpart is.
 
     Raises:
         RequestError: the checkpoint is of another run, or there are fewer rows than one batch.
         UnfinishedWork: the loss is no longer a number.
     """
     train_rows, validation_rows = (part[_usable(data, recipe)[part]] for part in rows)
+    # So that each process has as many.
+    validation_rows = validation_rows[: len(validation_rows) // processes.count() * processes.count()]
     if len(train_rows) < recipe.batch_size or not len(validation_rows):
         raise RequestError(
             f"{len(train_rows)} captions to train on and {len(validation_rows)} to validate on are too few for a "
@@ -107,11 +123,11 @@ def _take_steps(
     saved_at = started = time.monotonic()
     bar = tqdm(total=total, initial=run.step, desc="training", unit="step", disable=quiet or not processes.is_first(),
                mininterval=2)  # fmt: skip
+    order = _order(run, len(rows))
     while run.step < total:
-        epoch, within = divmod(run.step, per_epoch)
-        order = torch.randperm(
-            len(rows), generator=torch.Generator().manual_seed(recipe.seed * 10_007 + epoch)
-        )
+        within = run.step % per_epoch
+        if not within:
+            order = _order(run, len(rows))
         loss = run.take_step(rows[order[within * recipe.batch_size : (within + 1) * recipe.batch_size]])
         bar.update()
         if run.step % 10 == 0:
@@ -126,8 +142,22 @@ def _take_steps(
     bar.close()
 
 
+def _order(run: Run, count: int) -> Tensor:
+    """The order of the rows in the epoch that the next step belongs to."""
+    epoch = run.step // run.per_epoch
+    return torch.randperm(count, generator=torch.Generator().manual_seed(run.recipe.seed * 10_007 + epoch))
+
+
 def _end_epoch(run: Run, rows: Tensor, report: Callable[[dict[str, Any]], None]) -> None:
     run.losses.append(_validate(run, rows))
     if run.losses[-1] <= min(run.losses):
         run.best = {name: parameter.detach().clone() for name, parameter in run.parameters.items()}
-    report({"epoch": len(run.losses), "step": run.step, "validation_loss": run.losses[-1]})
+    accuracy = _negation_accuracy(run, rows)
+    report(
+        {
+            "epoch": len(run.losses),
+            "step": run.step,
+            "validation_loss": run.losses[-1],
+            "negation_accuracy": accuracy,
+        }
+    )

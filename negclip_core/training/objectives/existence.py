@@ -1,10 +1,11 @@
 """Sentences that only say whether something is there ("there are no cars"), each against many pictures at once.
 
-L = BCE(s · (t_negated - t_asserted) · v, v lacks the thing),  over pairs of pictures that are alike but for the thing
+L = BCE(s · ((t_negated - t_asserted) · v - m), v lacks the thing),  over pairs of pictures that are alike but for the thing
 
 One picture a sentence teaches a tower what pictures that lack cars have in common, and mostly that is not to be a street.
 Of each picture that holds the thing, here are the nearest ones that lack it: what is left to tell the two apart is the
-thing.
+thing. A phrasing that training never showed is moved only part of the way by its "no", so that the negated sentence is
+asked to win by a margin m in those that it does show.
 """
 
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ class Objective:
     weight: float = 1.0
     scale: float = 30.0
     pairs: int = 32  # for each sentence
+    margin: float = 0.0  # by which the negated sentence has to win, in cosine
     _known: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list, init=False)
 
     def __call__(self, now: Situation) -> Tensor:
@@ -53,9 +55,11 @@ class Objective:
             return torch.zeros(())
         texts = [getattr(data, text)[torch.tensor(rows)].long() for text in ("negated", "asserted")]
         negated, asserted = (F.normalize(pooled(now.student, ids).float(), dim=-1) for ids in texts)
-        margin = torch.einsum("nd,npd->np", negated - asserted, data.features[torch.stack(images)])
-        lacks = (torch.arange(margin.shape[1], device=margin.device) < self.pairs).float()
-        return self.weight * F.binary_cross_entropy_with_logits(self.scale * margin, lacks.expand_as(margin))
+        ahead = torch.einsum("nd,npd->np", negated - asserted, data.features[torch.stack(images)])
+        lacks = (torch.arange(ahead.shape[1], device=ahead.device) < self.pairs).float()
+        return self.weight * F.binary_cross_entropy_with_logits(
+            self.scale * (ahead - self.margin), lacks.expand_as(ahead)
+        )
 
     def _drawn(self, now: Situation) -> tuple[list[int], list[Tensor]]:
         """The batch's rows that say nothing else, and images for each: first those that lack the thing."""
