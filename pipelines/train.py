@@ -80,12 +80,15 @@ def run(
     limit: int | None = None, max_bad_images: float = 0.01, quiet: bool = False, **changes: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Train by `recipe`, with `changes` to its settings, and write an open_clip folder to `out`."""
+    from safetensors.torch import save_file
+
     from negclip_core.checkpoints import write_open_clip_folder
     from negclip_core.clip import load_clip
-    from negclip_core.files import make_output_folder, provenance
+    from negclip_core.files import atomic_path, make_output_folder, provenance
     from negclip_core.training import processes
     from negclip_core.training.data import split_rows
     from negclip_core.training.loop import train
+    from negclip_core.training.low_rank import LORA_FILE
     from negclip_core.training.recipe import load_recipe
 
     settings = load_recipe(recipe, **changes)
@@ -117,6 +120,9 @@ def run(
     if processes.is_first():
         write_open_clip_folder(out, outcome.weights, base.config, preprocess=base.checkpoint.preprocess,
                                made_by=made_by, tokenizer_folder=base.checkpoint.tokenizer_folder)  # fmt: skip
+        if outcome.low_rank:
+            with atomic_path(out / LORA_FILE) as path:
+                save_file({name: tensor.contiguous() for name, tensor in outcome.low_rank.items()}, path)
     processes.wait()
     return {
         "checkpoint": str(out),
@@ -160,6 +166,10 @@ BatchSize = Annotated[
     int | None, typer.Option(help="Captions a step. [default: the recipe's; 64 expressions]")
 ]
 LearningRate = Annotated[float | None, typer.Option(help="[default: the recipe's; 0.001]")]
+LoraRank = Annotated[
+    int | None,
+    typer.Option(min=0, help="Train low-rank updates only, and write them for load_lora_weights as well."),
+]
 SplitBy = Annotated[str | None, typer.Option(help="image, or caption as the public code does.")]
 Limit = Annotated[int | None, typer.Option(help="Read this many captions, or expressions, only.")]
 MostBad = Annotated[float, typer.Option(min=0, max=1, help="Share of images that may be missing or broken.")]
@@ -184,6 +194,7 @@ def register(app: typer.Typer) -> None:
         epochs: Epochs = None,
         batch_size: BatchSize = None,
         learning_rate: LearningRate = None,
+        lora_rank: LoraRank = None,
         split: SplitBy = None,
         limit: Limit = None,
         max_bad_images: MostBad = 0.01,
@@ -219,7 +230,7 @@ def register(app: typer.Typer) -> None:
                 "a text tower is trained on --captions and their --images, starting from --clip"
             )
         result = run(captions, images, clip, out, recipe, host, limit, max_bad_images, quiet, epochs=epochs, batch_size=batch_size,
-                     learning_rate=learning_rate, split=split, seed=seed)  # fmt: skip
+                     learning_rate=learning_rate, lora_rank=lora_rank, split=split, seed=seed)  # fmt: skip
         from negclip_core.training import processes
 
         best, last = result["best_epoch"], len(result["validation_loss"])

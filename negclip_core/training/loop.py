@@ -14,6 +14,7 @@ from tqdm import tqdm
 from negclip_core.errors import RequestError
 from negclip_core.training import processes
 from negclip_core.training.data import TrainingSet
+from negclip_core.training.low_rank import merge_low_rank
 from negclip_core.training.objectives import Situation
 from negclip_core.training.recipe import Recipe
 from negclip_core.training.run import Run
@@ -29,6 +30,9 @@ class Outcome:
     """What a run gave. `weights` are the best epoch's, the whole CLIP's."""
 
     weights: dict[str, Tensor]
+    low_rank: dict[
+        str, Tensor
+    ]  # the updates by themselves, as diffusers names them, where the recipe trains such
     best_epoch: int
     validation_loss: list[float]
     seconds: float
@@ -108,9 +112,12 @@ def train(
     with torch.no_grad():
         for name, parameter in run.parameters.items():
             parameter.copy_(run.best[name])
+    low_rank = merge_low_rank(model) if recipe.lora_rank else {}
     weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     best = min(range(len(run.losses)), key=run.losses.__getitem__)
-    return Outcome(weights, best + 1, run.losses, run.seconds, run.step * recipe.batch_size / run.seconds)
+    return Outcome(
+        weights, low_rank, best + 1, run.losses, run.seconds, run.step * recipe.batch_size / run.seconds
+    )
 
 
 def _take_steps(

@@ -26,6 +26,7 @@ class Recipe:
     bf16: bool = False  # on processors that are faster with it
     warm_up: int = 0  # steps in which the learning rate rises to its full
     decay: bool = False  # the learning rate falls to zero along half a cosine; else it stays
+    lora_rank: int = 0  # train updates of this rank of the text tower's matrices, and nothing else
     frozen: tuple[str, ...] = (
         "visual.",
         "ln_final.",

@@ -16,6 +16,7 @@ from negclip_core.files import atomic_path
 from negclip_core.precision import mixed_precision
 from negclip_core.training import processes
 from negclip_core.training.data import TrainingSet
+from negclip_core.training.low_rank import add_low_rank, is_low_rank
 from negclip_core.training.objectives import Situation, create
 from negclip_core.training.recipe import Recipe
 
@@ -32,15 +33,16 @@ class Run:
     def __init__(
         self, model: CLIP, recipe: Recipe, data: TrainingSet, per_epoch: int, host: Any = None
     ) -> None:
+        self.recipe, self.data, self.host = recipe, data, host
         self.student = model.requires_grad_(False)
         # Both share the image tower: nothing of it is trained, and it is most of a CLIP.
         self.teacher = copy.deepcopy(model, {id(model.visual): model.visual}).eval()
-        self.parameters = {
-            name: p for name, p in model.named_parameters() if not name.startswith(recipe.frozen)
-        }
+        if recipe.lora_rank:
+            torch.manual_seed(recipe.seed)
+            add_low_rank(model, recipe.lora_rank)
+        self.parameters = {name: p for name, p in model.named_parameters() if self._trained(name)}
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
-        self.recipe, self.data, self.host = recipe, data, host
         self.objectives = [
             (entry.get("every", 1), create(_without_every(entry))) for entry in recipe.objectives
         ]
@@ -49,6 +51,9 @@ class Run:
         self.per_epoch, self.total = per_epoch, per_epoch * recipe.epochs
         self.losses: list[float] = []
         self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+
+    def _trained(self, name: str) -> bool:
+        return is_low_rank(name) if self.recipe.lora_rank else not name.startswith(self.recipe.frozen)
 
     def loss(self, rows: Tensor, step: int = 0) -> Tensor:
         """The sum of the objectives that are due at a step; all of them are at step 0."""
