@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,13 +201,14 @@ class _FolderTokenizer:
         self.context = context
 
     def __call__(self, texts: list[str]) -> Tensor:
-        options = {
-            "padding": "max_length",
-            "max_length": self.context,
-            "truncation": True,
-            "return_tensors": "pt",
-        }
-        return self.inner(list(texts), **options).input_ids
+        # Padded here: transformers pads list by list, which takes longer than splitting into tokens.
+        rows = self.inner(list(texts), truncation=True, max_length=self.context).input_ids
+        lengths = torch.tensor([len(row) for row in rows])
+        ids = torch.full((len(rows), self.context), self.inner.pad_token_id)
+        ids[torch.arange(self.context)[None] < lengths[:, None]] = torch.tensor(
+            list(chain.from_iterable(rows))
+        )
+        return ids
 
 
 def load_clip(
