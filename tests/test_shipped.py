@@ -66,3 +66,56 @@ def test_vanilla_cannot_tell_no_cars_from_cars_and_negationclip_can(tmp_path: Pa
         right[part] = (((true - false) * images).sum(1) > 0).float().mean().item()
     assert 0.4 < right["clip"] < 0.6
     assert right["negationclip"] > 0.9
+
+
+def test_vanilla_marks_who_has_the_hat_and_negationclip_who_has_none() -> None:
+    """On held-out drawings and phrasings: how much of what is meant each marks."""
+    from PIL import Image
+
+    from eval.segmentation import Finder
+    from negclip_core.world.drawing import draw
+    from negclip_core.world.referring import referring
+    from negclip_core.world.scenes import sample_scene
+    from pipelines.segmenter import load_segmenter
+
+    segmenter = load_segmenter("miniature/clipseg", "cpu", quiet=True)
+    arms = [
+        Finder("vanilla", segmenter, None),
+        Finder("negationclip", segmenter, load_clip("miniature/negationclip")),
+    ]
+    rng = np.random.default_rng(19)
+    overlaps: dict[str, list[float]] = {arm.name: [] for arm in arms}
+    while len(overlaps["vanilla"]) < 60:
+        scene = sample_scene(rng, require=frozenset({"person"}))
+        for index in range(len(scene.things)):
+            phrase = referring(scene, index, rng, "test", negated=True)
+            picture = draw(scene)
+            assert picture.instances is not None
+            meant = picture.instances == index + 1
+            if phrase is None or meant.sum() < 20:
+                continue
+            for arm in arms:
+                with arm.reading():
+                    mask, _ = arm.find(Image.fromarray(picture.image), [phrase.text])[0]
+                overlaps[arm.name].append((mask & meant).sum() / (mask | meant).sum())
+    assert np.mean(overlaps["vanilla"]) < 0.25
+    assert np.mean(overlaps["negationclip"]) > 0.5
+
+
+def test_the_shipped_sam_sharpens_a_rough_map() -> None:
+    from PIL import Image
+
+    from integrations.segment_anything import Look
+    from negclip_core.world.drawing import draw
+    from negclip_core.world.scenes import sample_scene
+    from pipelines.segmenter import load_sam_model
+
+    picture = draw(sample_scene(np.random.default_rng(4), place="street", require=frozenset({"car"})))
+    assert picture.instances is not None
+    meant = picture.instances == int(np.bincount(picture.instances[picture.instances > 0]).argmax())
+    ys, xs = np.nonzero(meant)
+    heat = np.zeros((64, 64), np.float32)
+    heat[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1] = 0.9  # its box, all of it
+    look = Look(load_sam_model("miniature/sam", "cpu"), Image.fromarray(picture.image))
+    box, mask = heat > 0.5, look.refine(heat, 0.5)
+    assert (mask & meant).sum() / (mask | meant).sum() > (box & meant).sum() / (box | meant).sum()
