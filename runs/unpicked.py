@@ -6,11 +6,11 @@ Each pair is vanilla's picture on the left and NegationCLIP's on the right, enla
 """
 
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from pair_sheet import pair_sheet
+from PIL import Image
 
 from integrations.arms import Arm
 from negclip_core.clip import load_clip
@@ -18,7 +18,7 @@ from negclip_core.world.negation import negated_prompt
 from pipelines.host import load_host
 from pipelines.pictures import write_png
 
-_PAIRS, _COLUMNS, _SCALE, _GAP, _LINE, _LINES = 32, 4, 3, 18, 17, 2
+_PAIRS = 32
 
 
 def _draw(model: str, prompts: list[str]) -> list[list[Image.Image]]:
@@ -34,28 +34,11 @@ def _draw(model: str, prompts: list[str]) -> list[list[Image.Image]]:
     return columns
 
 
-def _sheet(prompts: list[str], columns: list[list[Image.Image]]) -> Image.Image:
-    side = columns[0][0].width * _SCALE
-    cell = (2 * side + _GAP, side + _LINES * _LINE + _GAP)
-    sheet = Image.new(
-        "RGB", (_COLUMNS * cell[0] + _GAP, -(-_PAIRS // _COLUMNS) * cell[1] + _GAP), (252, 251, 248)
-    )
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for number, prompt in enumerate(prompts):
-        x, y = _GAP + number % _COLUMNS * cell[0], _GAP + number // _COLUMNS * cell[1]
-        for place, pictures in enumerate(columns):
-            enlarged = pictures[number].resize((side, side), Image.Resampling.NEAREST)
-            sheet.paste(enlarged, (x + place * side, y))
-        for line, words in enumerate(textwrap.wrap(f"{number}: {prompt}", 56)[:_LINES]):
-            pen.text((x, y + side + 3 + line * _LINE), words, (28, 28, 30), font)
-    return sheet
-
-
 def main(out: Path, model: str) -> None:
     """Draw the pairs and write the sheet."""
     rng = np.random.default_rng(0)
     prompts = [negated_prompt(rng, "test").prompt for _ in range(_PAIRS)]
-    write_png(_sheet(prompts, _draw(model, prompts)), out, {"model": model, "prompts": prompts})
+    write_png(pair_sheet(prompts, _draw(model, prompts)), out, {"model": model, "prompts": prompts})
 
 
 if __name__ == "__main__":
