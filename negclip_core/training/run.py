@@ -46,7 +46,7 @@ class Run:
         self.objectives = [
             (entry.get("every", 1), create(_without_every(entry))) for entry in recipe.objectives
         ]
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=recipe.learning_rate)
+        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=recipe.learning_rate, fused=True)
         self.step, self.seconds = 0, 0.0
         self.per_epoch, self.total = per_epoch, per_epoch * recipe.epochs
         self.losses: list[float] = []
