@@ -67,7 +67,12 @@ def _read(
     digest = fingerprint(captions)
     tables = caption_tables(islice(read_captions(captions), limit), base.tokenizer, out / "captions",
                             key=f"{digest} {limit} {base.sha256}", quiet=quiet)  # fmt: skip
-    store = feature_folder(base, Path(cached_assets_path("negclip", "features")))
+    try:
+        store = feature_folder(base, Path(cached_assets_path("negclip", "features")))
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"features of images cannot be kept ({error}); set HF_ASSETS_CACHE to a folder that can be written to"
+        ) from error
     features = image_features(base, images, list(tables.images), store, most_bad=most_bad, quiet=quiet)
     if features.bad:
         lines = [json.dumps({"file_name": name, "why": why}) for name, why in features.bad.items()]

@@ -62,14 +62,15 @@ def test_a_changed_picture_is_looked_at_again_and_a_touched_one_is_not(
     torch.testing.assert_close(after.table[after.row["b.png"]], new)
 
 
-@pytest.mark.parametrize("lost", ["half a row", "half a line"])
+@pytest.mark.parametrize("lost", ["half a row", "half a line", "a line spoiled"])
 def test_an_interrupted_pass_goes_on(
     lost: str, clip: Clip, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = image_features(clip, corpus, NAMES, tmp_path / "whole", quiet=True)
     image_features(clip, corpus, NAMES[:8], tmp_path / "cut", quiet=True)
     file = tmp_path / "cut" / ("features.f32" if lost == "half a row" else "index.jsonl")
-    file.write_bytes(file.read_bytes()[:-20])
+    cut = file.read_bytes()[:-20]
+    file.write_bytes(cut + b"\n" if lost == "a line spoiled" else cut)
     seen = _count_pictures(monkeypatch)
     found = image_features(clip, corpus, NAMES, tmp_path / "cut", quiet=True)
     assert seen == [5]
@@ -135,6 +136,15 @@ def test_bad_pictures_are_listed_and_passed_over_up_to_a_share(
     ]
     assert [entry["file_name"] for entry in listed] == ["1.png", "2.png", "5.png"]
     assert result["bad_images"] == 3
+
+
+def test_a_cache_that_cannot_be_written_is_one_clear_line(
+    clip_folder: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("", "utf-8")
+    monkeypatch.setattr("huggingface_hub.utils._cache_assets.HF_ASSETS_CACHE", str(tmp_path / "file" / "x"))
+    with pytest.raises(RequestError, match="set HF_ASSETS_CACHE"):
+        run(corpus / "captions.json", corpus, str(clip_folder), tmp_path / "out", quiet=True)
 
 
 def test_the_next_batch_is_opened_while_one_is_encoded(

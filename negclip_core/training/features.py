@@ -134,7 +134,10 @@ class _Index:
             for line in lines:
                 if len(entries) == whole or not line.endswith(b"\n"):
                     break
-                entries.append(json.loads(line))
+                try:
+                    entries.append(json.loads(line))
+                except ValueError:  # what comes after it is computed again
+                    break
                 end += len(line)
         for path, size in ((self.lines, end), (self.rows, 4 * self.width * len(entries))):
             file = path.open("r+b")
