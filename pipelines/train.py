@@ -31,15 +31,17 @@ def _host(name: str, folder: Path, names: tuple[str, ...], bad: Container[str], 
 
     from integrations.denoiser import Denoiser
     from negclip_core.images import open_image
+    from negclip_core.training.shards import open_named
     from pipelines.host import load_host
 
     pipe = load_host(name, "cpu").pipe
     side = pipe.vae.config.sample_size
-    blank = np.zeros((side, side, 3), np.uint8)
-    pixels = [
-        blank if each in bad else np.asarray(open_image(folder / each).resize((side, side))) for each in names
-    ]
-    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = np.zeros((len(names), side, side, 3), np.uint8)
+    for row, name_of_image in enumerate(names):
+        if name_of_image not in bad:
+            with open_named(folder, name_of_image) as content:
+                pixels[row] = open_image(folder / name_of_image, content).resize((side, side))
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
     return Denoiser(pipe, images, bf16=bf16)
 
 

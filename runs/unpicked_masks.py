@@ -33,7 +33,7 @@ def main(out: Path) -> None:
     )
     rng = np.random.default_rng(0)
     texts: list[str] = []
-    columns: tuple[list[Image.Image], list[Image.Image]] = ([], [])
+    pictures: list[Image.Image] = []
     number = 0
     while len(texts) < _PAIRS:
         drawn = scene("test", number)
@@ -42,11 +42,13 @@ def main(out: Path) -> None:
         phrase = next((each for each in said if each is not None), None)
         if phrase is None:
             continue
-        picture = Image.fromarray(draw(drawn).image)
         texts.append(phrase.text)
-        for arm, column in zip(arms, columns, strict=True):
-            with arm.reading():
-                column.append(tinted(picture, arm.find(picture, [phrase.text])[0][0]))
+        pictures.append(Image.fromarray(draw(drawn).image))
+    columns = []
+    for arm in arms:
+        with arm.reading():
+            found = [arm.find(*each)[0][0] for each in zip(pictures, ([t] for t in texts), strict=True)]
+        columns.append([tinted(*each) for each in zip(pictures, found, strict=True)])
     write_png(pair_sheet(texts, columns), out, {"model": "miniature/clipseg", "expressions": texts})
 
 

@@ -15,7 +15,7 @@ from negclip_core.clip import Clip
 from negclip_core.errors import RequestError
 from negclip_core.training import tables
 from negclip_core.training.captions_file import NegatedCaption, read_captions
-from negclip_core.training.shards import open_member
+from negclip_core.training.shards import open_named
 from negclip_core.training.tables import caption_tables
 from negclip_core.training.text import tokenise
 
@@ -93,9 +93,9 @@ def test_all_forms_hold_the_same(write: Any, tmp_path: Path) -> None:
 
 def test_a_shards_pictures_are_opened_from_within(tmp_path: Path) -> None:
     _as_shards(tmp_path)
-    assert open_member(tmp_path / "000.tar", "some/a.png").read() == b"some/a"
+    assert open_named(tmp_path, "000.tar/some/a.png").read() == b"some/a"
     with pytest.raises(FileNotFoundError, match=r"holds no some/z\.png"):
-        open_member(tmp_path / "000.tar", "some/z.png")
+        open_named(tmp_path, "000.tar/some/z.png")
 
 
 @pytest.mark.parametrize(
@@ -148,21 +148,11 @@ def test_tables_hold_what_the_records_do_across_chunks(
     for name in ("caption", "negated", "affirmative", "asserted"):
         texts = [getattr(records[row], name) for row in rows]
         assert torch.equal(getattr(found, name)[rows], tokenise(clip.tokenizer, texts))
-    assert found.absent.names == ("car", "dog") and found.absent.counts.tolist() == [
-        1,
-        1,
-        2,
-        1,
-        1,
-        0,
-        1,
-        1,
-        1,
-    ]
+    assert found.absent.names == ("car", "dog")
+    assert found.absent.counts.tolist() == [1, 1, 2, 1, 1, 0, 1, 1, 1]
     assert found.absent[torch.tensor([2, 5, 0])].tolist() == [[True, True], [False, False], [True, False]]
-    assert found.absent.denying(0).tolist() == [0, 1, 2, 3, 4, 6, 7, 8] and found.absent.denying(
-        1
-    ).tolist() == [2]
+    assert found.absent.denying(0).tolist() == [0, 1, 2, 3, 4, 6, 7, 8]
+    assert found.absent.denying(1).tolist() == [2]
 
 
 def test_tables_are_made_once_and_anew_after_an_interruption(clip: Clip, tmp_path: Path) -> None:

@@ -19,9 +19,7 @@ class TrainingSet:
 
     features: Tensor  # float32 [images, embed_dim], unit length
     image: Tensor  # int64 [rows], row of `features`; -1 where the image could not be read
-    picture: (
-        Tensor  # int64 [rows], number of the image among those that captions are about, as a host counts them
-    )
+    picture: Tensor  # int64 [rows], number of the image among all that captions are about
     caption: TokenTable
     negated: TokenTable
     affirmative: TokenTable

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from negclip_core.clip import Clip
 from negclip_core.errors import RequestError
 from negclip_core.images import open_image
-from negclip_core.training.shards import open_member, split_name
+from negclip_core.training.shards import file_of, open_named
 
 __all__ = ["Features", "feature_folder", "image_features"]
 
@@ -48,7 +48,7 @@ def feature_folder(clip: Clip, cache: Path) -> Path:
     for name, tensor in sorted(clip.checkpoint.weights.items()):
         if name.startswith("visual."):
             digest.update(name.encode() + str(tensor.dtype).encode())
-            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return cache / digest.hexdigest()[:32]
 
 
@@ -108,9 +108,8 @@ def _ahead(pool: ThreadPoolExecutor, names: list[str], job: Any) -> Iterator[tup
 def _opened(clip: Clip, folder: Path, name: str) -> Tensor | str:
     """A picture's pixels as the image tower takes them, or why there are none."""
     try:
-        member = split_name(name)
-        content = open_member(folder / member[0], member[1]) if member else None
-        return clip.preprocess(open_image(folder / name, content))
+        with open_named(folder, name) as content:
+            return clip.preprocess(open_image(folder / name, content))
     except (RequestError, OSError, ValueError, MemoryError) as error:
         return " ".join(str(error).split())[:300]
 
@@ -184,26 +183,18 @@ class _Index:
         return torch.from_file(str(self.rows), shared=False, size=shape[0] * shape[1]).view(shape)
 
 
-def _file(folder: Path, name: str) -> Path:
-    member = split_name(name)
-    return folder / (member[0] if member else name)
-
-
 def _stamp(folder: Path, name: str) -> dict[str, int] | None:
     """What a file's change shows in without reading it."""
     try:
-        seen = _file(folder, name).stat()
+        seen = file_of(folder, name).stat()
     except OSError:
         return None
     return {"size": seen.st_size, "mtime_ns": seen.st_mtime_ns}
 
 
 def _sha256(folder: Path, name: str) -> str:
-    member = split_name(name)
     try:
-        content = (
-            open_member(folder / member[0], member[1]).read() if member else (folder / name).read_bytes()
-        )
+        with open_named(folder, name) as content:
+            return hashlib.sha256(content.read()).hexdigest()
     except OSError:
         return ""
-    return hashlib.sha256(content).hexdigest()

@@ -30,9 +30,7 @@ class Outcome:
     """What a run gave. `weights` are the best epoch's, the whole CLIP's."""
 
     weights: dict[str, Tensor]
-    low_rank: dict[
-        str, Tensor
-    ]  # the updates by themselves, as diffusers names them, where the recipe trains such
+    low_rank: dict[str, Tensor]  # the updates by themselves, as diffusers names them, if such were trained
     best_epoch: int
     validation_loss: list[float]
     seconds: float
@@ -63,7 +61,7 @@ def _negation_accuracy(run: Run, rows: Tensor) -> float:
     right = []
     for part in rows[:_PROBED].split(run.recipe.batch_size):
         now = Situation(run.student, run.teacher, run.data, part)
-        margin = (now.true_texts() - now.false_texts()) * run.data.features[run.data.image[part]]
+        margin = (now.true_texts() - now.false_texts()) * now.images
         right.append(margin.sum(1) > 0)
     return float(torch.cat(right).float().mean())
 
@@ -130,10 +128,10 @@ def _take_steps(
     saved_at = started = time.monotonic()
     bar = tqdm(total=total, initial=run.step, desc="training", unit="step", disable=quiet or not processes.is_first(),
                mininterval=2)  # fmt: skip
-    order = _order(run, len(rows))
+    order = None
     while run.step < total:
         within = run.step % per_epoch
-        if not within:
+        if order is None or not within:
             order = _order(run, len(rows))
         loss = run.take_step(rows[order[within * recipe.batch_size : (within + 1) * recipe.batch_size]])
         bar.update()

@@ -27,10 +27,7 @@ class Recipe:
     warm_up: int = 0  # steps in which the learning rate rises to its full
     decay: bool = False  # the learning rate falls to zero along half a cosine; else it stays
     lora_rank: int = 0  # train updates of this rank of the text tower's matrices, and nothing else
-    frozen: tuple[str, ...] = (
-        "visual.",
-        "ln_final.",
-    )  # what parameters' names begin with; the paper's choice
+    frozen: tuple[str, ...] = ("visual.", "ln_final.")  # how parameters' names begin; the paper's choice
 
     def needs_host(self) -> bool:
         """Whether an objective reads a diffusion host."""

@@ -6,12 +6,12 @@ import tarfile
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from negclip_core.errors import RequestError
 from negclip_core.images import SUFFIXES
 
-__all__ = ["open_member", "rows_of_shards", "split_name"]
+__all__ = ["file_of", "open_named", "rows_of_shards"]
 
 
 def rows_of_shards(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -53,18 +53,21 @@ def _rows(shard: str, archive: tarfile.TarFile) -> Iterator[tuple[str, dict[str,
             waiting = {key: here}  # neighbours share a name; others have no partner
 
 
-def split_name(name: str) -> tuple[str, str] | None:
-    """The shard and the member that a name such as "000.tar/a.jpg" means; None where it is a plain file's."""
-    shard, mark, member = name.partition(".tar/")
-    return (f"{shard}.tar", member) if mark else None
+def file_of(folder: Path, name: str) -> Path:
+    """The file that a name within `folder` is in: the shard's, of a member's name such as "000.tar/a.jpg"."""
+    shard, mark, _ = name.partition(".tar/")
+    return folder / (f"{shard}.tar" if mark else name)
 
 
-def open_member(shard: Path, member: str) -> io.BytesIO:
-    """The bytes of a shard's member.
+def open_named(folder: Path, name: str) -> BinaryIO:
+    """The file or shard's member of this name within `folder`, to read.
 
     Raises:
-        FileNotFoundError: there is no such shard, or it holds no such member.
+        FileNotFoundError: there is no such file, or the shard holds no such member.
     """
+    shard, member = file_of(folder, name), name.partition(".tar/")[2]
+    if not member:
+        return shard.open("rb")
     try:
         start, size = _places(shard)[member]
     except KeyError as error:

@@ -56,10 +56,9 @@ def text_states(model: CLIP, ids: Tensor, strangers: tuple[Tensor, Tensor] | Non
     return TextStates(x, last, ends @ model.text_projection)
 
 
-def tokenise(tokenizer: Tokenizer, texts: list[str], end: int | None = None) -> Tensor:
-    """Token ids int32 [n, context], padded after the end token with `end`, as Stable Diffusion's tokenizer pads."""
+def tokenise(tokenizer: Tokenizer, texts: list[str]) -> Tensor:
+    """Token ids int32 [n, context], padded after the end token with the end token, as Stable Diffusion's tokenizer pads."""
     ids = torch.cat([tokenizer(texts[i : i + 4096]) for i in range(0, len(texts), 4096)])
     ends = ids.argmax(1, keepdim=True)
-    fill = ids.gather(1, ends) if end is None else torch.full_like(ends, end)
     after = torch.arange(ids.shape[1])[None] > ends
-    return torch.where(after, fill, ids).to(torch.int32)
+    return torch.where(after, ids.gather(1, ends), ids).to(torch.int32)

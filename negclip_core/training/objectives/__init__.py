@@ -46,6 +46,11 @@ class Situation:
             self._embedded[text] = F.normalize(processes.gathered(pooled(self.student, ids).float()), dim=-1)
         return self._embedded[text]
 
+    @cached_property
+    def images(self) -> Tensor:
+        """The features of all rows' images, [batch, d]."""
+        return self.data.features[self.data.image[self.rows]]
+
     def true_texts(self) -> Tensor:
         """Of each row the embedding of the text that is true of its image: `negated`, or `asserted` where the thing is there."""
         return self._chosen(self.data.holds[self.rows])

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from negclip_core.training.objectives import Situation
+from negclip_core.training.objectives.hard_negatives import contrast
 
 __all__ = ["Objective"]
 
@@ -24,19 +24,14 @@ class Objective:
     _known: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False)
 
     def __call__(self, now: Situation) -> Tensor:
-        own = now.data.image[now.rows]
-        images, others = now.data.features[own], now.data.features[self._distractors(now, own)]
-        true, scale = now.true_texts(), now.student.logit_scale.exp()
-        labels = torch.arange(len(true), device=true.device)
-        of_images = scale * images @ torch.cat([true, now.false_texts()]).T
-        of_texts = scale * true @ torch.cat([images, others]).T
-        return self.weight * (F.cross_entropy(of_images, labels) + F.cross_entropy(of_texts, labels)) / 2
+        others = now.data.features[self._distractors(now)]
+        return self.weight * contrast(now, torch.cat([now.images, others]))
 
-    def _distractors(self, now: Situation, own: Tensor) -> Tensor:
+    def _distractors(self, now: Situation) -> Tensor:
         """A row of `features` for each row; another of the batch's images where no picture is known of which the false text is true."""
         denied = now.data.absent[now.rows]
         holds = now.data.holds[now.rows].tolist()
-        found = own.roll(1)
+        found = now.data.image[now.rows].roll(1)
         for number in torch.nonzero(denied.any(1))[:, 0].tolist():
             thing = int(denied[number].int().argmax())
             if thing not in self._known:

@@ -14,7 +14,16 @@ from torch.nn import functional as F
 
 from negclip_core.training.objectives import Situation
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "contrast"]
+
+
+def contrast(now: Situation, images: Tensor) -> Tensor:
+    """Cross-entropy of each image over all true and false texts, and of each true text over `images`, the batch's first."""
+    true, scale = now.true_texts(), now.student.logit_scale.exp()
+    labels = torch.arange(len(true), device=true.device)
+    of_images = scale * now.images @ torch.cat([true, now.false_texts()]).T
+    of_texts = scale * true @ images.T
+    return (F.cross_entropy(of_images, labels) + F.cross_entropy(of_texts, labels)) / 2
 
 
 @dataclass(frozen=True)
@@ -24,9 +33,4 @@ class Objective:
     weight: float = 1.0
 
     def __call__(self, now: Situation) -> Tensor:
-        images, true = now.data.features[now.data.image[now.rows]], now.true_texts()
-        scale = now.student.logit_scale.exp()
-        labels = torch.arange(len(true), device=true.device)
-        of_images = scale * images @ torch.cat([true, now.false_texts()]).T
-        of_texts = scale * true @ images.T
-        return self.weight * (F.cross_entropy(of_images, labels) + F.cross_entropy(of_texts, labels)) / 2
+        return self.weight * contrast(now, now.images)

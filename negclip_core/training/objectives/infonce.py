@@ -21,7 +21,7 @@ class Objective:
     weight: float = 1.0
 
     def __call__(self, now: Situation) -> Tensor:
-        texts, images = now.true_texts(), now.data.features[now.data.image[now.rows]]
-        logits = now.student.logit_scale.exp() * images @ texts.T
+        texts = now.true_texts()
+        logits = now.student.logit_scale.exp() * now.images @ texts.T
         labels = torch.arange(len(texts), device=logits.device)
         return self.weight * (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2

@@ -26,5 +26,5 @@ class Objective:
     def __call__(self, now: Situation) -> Tensor:
         data, rows = now.data, now.rows
         negated, asserted = now.embeddings("negated"), now.embeddings("asserted")
-        margin = ((negated - asserted) * data.features[data.image[rows]]).sum(1)
+        margin = ((negated - asserted) * now.images).sum(1)
         return self.weight * F.binary_cross_entropy_with_logits(self.scale * margin, data.holds[rows].float())
