@@ -1,6 +1,7 @@
 """Segment Anything beside a text: sharpen a heat map into a mask, or propose masks for a text to choose from.
 
-*refine*: CLIPSeg's heat map -> a box and a point for each of its regions -> SAM's mask of it.
+*refine*: CLIPSeg's heat map -> a box and a point for each of its regions -> SAM's mask of it -> the same once more with
+that mask as a prompt (Zhang et al. 2023, "PerSAM", section 3.2).
 *propose*: SAM's masks of all that is in the image -> each cut out, alone and with what is around it -> CLIP's choice
 (cropping and blurring: Subramanian et al. 2022, "ReCLIP"; a mask's thing with and without its context: Yu et al. 2023,
 "Zero-shot referring image segmentation with global-local context features").
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Look", "Region", "choose", "cut_outs", "regions"]
 
 _SMALLER = 0.25  # a region with less of the heat than this share of the hottest one's is noise
+_PASSES = 2
 _POINTS_A_SIDE = 16
 _MARGIN = 0.15  # of a box, around a cut-out
 _BLUR = 0.08  # of a cut-out's longer side
@@ -73,11 +75,16 @@ class Look:
         """
         found = np.zeros(heat.shape, dtype=bool)
         for region in regions(heat, threshold):
-            masks, quality, _ = self._predictor.predict(
-                point_coords=np.array([region.peak]), point_labels=np.array([1]), box=np.array(region.box)
-            )
-            agreement = [_overlap(mask, region.mask) for mask in masks]
-            found |= masks[int(np.argmax(np.array(agreement) + 1e-3 * quality))]
+            before = None
+            for _ in range(_PASSES):
+                masks, quality, logits = self._predictor.predict(
+                    point_coords=np.array([region.peak]), point_labels=np.array([1]), box=np.array(region.box),
+                    mask_input=before,
+                )  # fmt: skip
+                agreement = [_overlap(mask, region.mask) for mask in masks]
+                best = int(np.argmax(np.array(agreement) + 1e-3 * quality))
+                before = logits[best][None]
+            found |= masks[best]
         return found
 
     def propose(self) -> list[np.ndarray]:

@@ -98,8 +98,15 @@ def test_refining_what_is_nowhere_gives_an_empty_mask(published: tuple[Path, Any
 def test_the_mask_that_agrees_with_the_heat_is_taken(published: tuple[Path, Any]) -> None:
     look = Look(load_sam(published[0]), Image.new("RGB", (60, 40)))
     right, wrong = two_spots() >= 0.5, np.ones((40, 60), dtype=bool)
-    look._predictor.predict = lambda **_: (np.stack([wrong, right]), np.array([0.9, 0.1]), None)
+    prompts = []
+
+    def predict(**prompt: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        prompts.append(prompt["mask_input"])
+        return np.stack([wrong, right]), np.array([0.9, 0.1]), np.stack([np.zeros((16, 16)), np.ones((16, 16))])
+
+    look._predictor.predict = predict
     assert np.array_equal(look.refine(two_spots(), 0.5), right)
+    assert prompts[0] is None and np.array_equal(prompts[1], np.ones((1, 16, 16)))
 
 
 def test_a_cut_out_shows_its_thing_sharp_and_its_surroundings_blurred() -> None:

@@ -1,8 +1,8 @@
 """The miniature's Segment Anything: segment_anything's own classes at a small size, trained on drawn things.
 
 As its authors do (Kirillov et al. 2023, sections 3 and A): a point, a box or both, moved by some noise, stand for a
-thing; of three masks the best one is learned, and a fourth where the prompt leaves no doubt; focal and dice loss 20 to
-1; a head learns each mask's IoU. It never reads a text.
+thing; of three masks the best one is learned, and a fourth where the prompt leaves no doubt; then the best one so far
+is a prompt as well; focal and dice loss 20 to 1; a head learns each mask's IoU. It never reads a text.
 """
 
 from functools import partial
@@ -29,6 +29,7 @@ _PROMPTS = 6  # a picture and step
 _SMALLEST = 12  # pixels of a thing that is asked for
 _NOISE = 0.1  # standard deviation of a box's sides, in units of the thing
 _WAYS = ("point", "box", "both")
+_PASSES = 2  # the second one with the first one's mask as a prompt
 
 
 def create(seed: int) -> Sam:
@@ -81,8 +82,9 @@ def _prompts(masks: Tensor) -> tuple[tuple[Tensor, Tensor] | None, Tensor | None
     return points, box if way != "point" else None
 
 
-def _losses(logits: Tensor, quality: Tensor, masks: Tensor) -> dict[str, Tensor]:
-    """For logits [n, 4, side, side] and predicted IoUs [n, 4]: the first mask's loss, and the best one's of the rest."""
+def _losses(logits: Tensor, quality: Tensor, masks: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """For logits [n, 4, side, side] and predicted IoUs [n, 4]: the first mask's loss, the best one's of the rest, and
+    the best one's logits [n, 1, side, side]."""
     goal = masks[:, None].float().expand_as(logits)
     focal = sigmoid_focal_loss(logits, goal).mean((2, 3))
     heat = logits.sigmoid()
@@ -92,11 +94,9 @@ def _losses(logits: Tensor, quality: Tensor, masks: Tensor) -> dict[str, Tensor]
         found = logits > 0
         both = (found & masks[:, None]).sum((2, 3))
         overlap = both / (found | masks[:, None]).sum((2, 3)).clamp(min=1)
-    return {
-        "one": loss[:, 0].mean(),
-        "best": loss[:, 1:].min(1).values.mean(),
-        "quality": F.mse_loss(quality, overlap),
-    }
+    best = loss[:, 1:].min(1)
+    found_losses = {"one": loss[:, 0].mean(), "best": best.values.mean(), "quality": F.mse_loss(quality, overlap)}
+    return found_losses, logits[torch.arange(len(logits)), 1 + best.indices][:, None].detach()
 
 
 def build(
@@ -125,11 +125,14 @@ def build(
         for row, looked in zip(rows, model.image_encoder(pixels), strict=True):
             masks = _asked(instances[row])
             points, boxes = _prompts(masks)
-            sparse, dense = model.prompt_encoder(points=points, boxes=boxes, masks=None)
-            logits, quality = model.mask_decoder.predict_masks(
-                looked[None], model.prompt_encoder.get_dense_pe(), sparse, dense
-            )
-            found.append(_losses(logits, quality, masks))
+            before = None
+            for _ in range(_PASSES):
+                sparse, dense = model.prompt_encoder(points=points, boxes=boxes, masks=before)
+                logits, quality = model.mask_decoder.predict_masks(
+                    looked[None], model.prompt_encoder.get_dense_pe(), sparse, dense
+                )
+                each, before = _losses(logits, quality, masks)
+                found.append(each)
         return {name: torch.stack([each[name] for each in found]).mean() for name in found[0]}
 
     trained: list[Any] = [torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, fused=True)]
