@@ -131,12 +131,42 @@ def inpainting(subject: Subject) -> None:
 
 def controlnet(subject: Subject) -> None:
     """ControlNet"""
-    from diffusers import ControlNetModel
+    import diffusers
 
-    if not hasattr(subject.pipe, "unet"):
+    if _denoiser(subject) == "unet":
+        unet = subject.pipe.unet
+        control = diffusers.ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 4))
+        _obeys(_variant(subject, "ControlNet", controlnet=control), image=torch.zeros(1, 3, 16, 16))
+        return
+    kinds = {"StableDiffusion3Pipeline": "SD3", "FluxPipeline": "Flux"}
+    kind = getattr(diffusers, f"{kinds[type(subject.pipe).__name__]}ControlNetModel")
+    control = kind.from_config({**subject.pipe.transformer.config, "num_layers": 1})
+    _obeys(_variant(subject, "ControlNet", controlnet=control), control_image=torch.zeros(1, 3, 16, 16))
+
+
+def ip_adapter(subject: Subject) -> None:
+    """IP-Adapter"""
+    if _denoiser(subject) != "unet":
         raise Unavailable("not tried")
-    control = ControlNetModel.from_unet(subject.pipe.unet, conditioning_embedding_out_channels=(4, 4))
-    _obeys(_variant(subject, "ControlNet", controlnet=control), image=torch.zeros(1, 3, 16, 16))
+    image_width, tokens, unet = 24, 4, subject.pipe.unet
+    width = unet.config.cross_attention_dim
+    torch.manual_seed(0)
+    normed = torch.nn.LayerNorm(width).state_dict(prefix="norm.")
+    projected = torch.nn.Linear(image_width, tokens * width).state_dict(prefix="proj.")
+    # Their numbers are the odd ones, as every second attention of a UNet reads the text.
+    crossed = [name.removesuffix(".processor") for name in unet.attn_processors if "attn2" in name]
+    weights = {
+        f"{2 * i + 1}.to_{part}_ip.weight": torch.randn_like(getattr(unet.get_submodule(name), f"to_{part}").weight)
+        for i, name in enumerate(crossed) for part in "kv"
+    }  # fmt: skip
+    adapter = {"image_proj": {**projected, **normed}, "ip_adapter": weights}
+    subject.pipe.load_ip_adapter(adapter, subfolder="", weight_name="", image_encoder_folder=None)
+    looked = torch.randn(1, 1, image_width)
+    options = {"ip_adapter_image_embeds": [torch.cat([torch.zeros_like(looked), looked])]}
+    _obeys(subject, **options)
+    with_image = subject.draw(subject.pipe, NEGATED, **options)
+    subject.pipe.set_ip_adapter_scale(0.0)
+    assert not torch.equal(subject.draw(subject.pipe, NEGATED, **options), with_image)
 
 
 def batches(subject: Subject) -> None:
@@ -248,6 +278,6 @@ def textual_inversion(subject: Subject) -> None:
 
 MANNERS: dict[str, Callable[[Subject], None]] = {
     manner.__name__: manner
-    for manner in (restores, half, from_pretrained, from_pipe, img2img, inpainting, controlnet, batches, many,
+    for manner in (restores, half, from_pretrained, from_pipe, img2img, inpainting, controlnet, ip_adapter, batches, many,
                    empty_negative_prompt, embeddings, clip_skip, compiled, lora, textual_inversion)
 }  # fmt: skip
