@@ -102,7 +102,11 @@ def test_the_mask_that_agrees_with_the_heat_is_taken(published: tuple[Path, Any]
 
     def predict(**prompt: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         prompts.append(prompt["mask_input"])
-        return np.stack([wrong, right]), np.array([0.9, 0.1]), np.stack([np.zeros((16, 16)), np.ones((16, 16))])
+        return (
+            np.stack([wrong, right]),
+            np.array([0.9, 0.1]),
+            np.stack([np.zeros((16, 16)), np.ones((16, 16))]),
+        )
 
     look._predictor.predict = predict
     assert np.array_equal(look.refine(two_spots(), 0.5), right)
