@@ -13,7 +13,7 @@ from negclip_core.errors import NegclipError, RequestError
 from pipelines import compare, convert, evaluate, segment, synthesize, train
 from pipelines.console import clean_output
 from pipelines.miniature import cli as miniature
-from pipelines.options import AsJson, Device, Gate, Model, Out, Quiet, Seed, TextEncoder
+from pipelines.options import AsJson, Device, Gate, Lora, Model, Out, Quiet, Seed, TextEncoder
 
 __all__ = ["app", "main", "show"]
 
@@ -41,6 +41,7 @@ def root(context: typer.Context) -> None:
 def generate(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT", help="What to draw.")],
     model: Model = "miniature",
+    lora: Lora = None,
     text_encoder: TextEncoder = None,
     method: Annotated[
         str,
@@ -70,7 +71,7 @@ def generate(
     with clean_output():
         result = run(
             Request(
-                tuple(prompts), model, text_encoder, method, gate, compare, count, steps, guidance_scale,
+                tuple(prompts), model, lora, text_encoder, method, gate, compare, count, steps, guidance_scale,
                 height, width, attention, out, seed, device, quiet,
             )
         )  # fmt: skip

@@ -8,7 +8,7 @@ import typer
 
 from negclip_core.errors import RequestError
 from pipelines.console import clean_output, pick_device
-from pipelines.options import AsJson, Device, Model, Out, Quiet, Seed
+from pipelines.options import AsJson, Device, Lora, Model, Out, Quiet, Seed
 
 __all__ = ["register", "run", "task_list"]
 
@@ -25,8 +25,8 @@ def task_list() -> list[dict[str, str]]:
 
 
 def run(
-    names: list[str], arms: str, clip: str, model: str, data: Path | None, out: Path, options: dict[str, Any],
-    device: str, quiet: bool,
+    names: list[str], arms: str, clip: str, model: str, lora: str | None, data: Path | None, out: Path,
+    options: dict[str, Any], device: str, quiet: bool,
 ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
     """Run the tasks; returns the JSON document of the command line and its figures as lines.
 
@@ -51,7 +51,7 @@ def run(
     from pipelines.studio import Studio
 
     device = pick_device(device)
-    studio = Studio(clip, model, device, wanted, options, make_output_folder(out), quiet)
+    studio = Studio(clip, model, lora, device, wanted, options, make_output_folder(out), quiet)
     folder = data or studio.drawn_data()
     results = [
         run_task(info, studio.subjects(info), folder, out, studio.options(info), quiet) for info in infos
@@ -85,6 +85,7 @@ def register(app: typer.Typer) -> None:
         ] = ARMS,
         clip: Annotated[str, typer.Option(help="The CLIP that tasks of understanding ask.")] = "miniature",
         model: Model = "miniature",
+        lora: Lora = None,
         data: Annotated[
             Path | None, typer.Option(help="Folder of the benchmark's files. [default: the drawn world's]")
         ] = None,
@@ -120,5 +121,5 @@ def register(app: typer.Typer) -> None:
         }  # fmt: skip
         names = [name.strip() for name in tasks.split(",") if name.strip()]
         with clean_output():
-            document, lines = run(names, arms, clip, model, data, out, options, device, quiet)
+            document, lines = run(names, arms, clip, model, lora, data, out, options, device, quiet)
         show(document, as_json, lines)

@@ -28,6 +28,7 @@ class Request:
 
     prompts: tuple[str, ...]
     model: str = "miniature"
+    lora: str | None = None
     text_encoder: str | None = None
     method: str = "encoder"
     gate: bool = True
@@ -105,7 +106,9 @@ def _check(request: Request) -> None:
             raise RequestError(f"--method {request.method} swaps no text encoder: leave --text-encoder out")
         if architecture_file(request.text_encoder.partition(":")[0]) is None:
             resolve(request.text_encoder)
-    resolve(request.model)
+    for name in (request.model, request.lora):
+        if name is not None:
+            resolve(name)
     check_output_folder(request.out)
 
 
@@ -116,7 +119,7 @@ def _prepare(request: Request) -> _Job:
 
     device = pick_device(request.device)
     attention = choose_attention(request.attention, device)
-    host = load_host(request.model, device, request.quiet)
+    host = load_host(request.model, device, request.quiet, request.lora)
     use_attention(host.pipe, attention)
     arms, text_encoder = _arms(request, host)
     settings = _settings(request, host)
@@ -216,6 +219,7 @@ def _record(job: _Job, arm: "Arm", prompt: str, seed: int, size: tuple[int, int]
         "arguments": arm.method.arguments(prompt),
         "gate": arm.gate if swapped else None,
         "model": job.request.model,
+        "lora": job.request.lora,
         "model_sha256": job.host.sha256,
         "text_encoder": job.text_encoder if swapped else None,
         "text_encoder_sha256": arm.encoder.sha256 if arm.encoder else None,
@@ -239,7 +243,8 @@ def _write_sheet(job: _Job, drawn: "dict[tuple[str, int, str], Image]", path: Pa
     gate = "" if job.request.gate else ", no gate"
     encoder = f", text encoder {job.text_encoder}{gate}" if job.text_encoder else ""
     settings = f"{job.settings['num_inference_steps']} steps, guidance {job.settings['guidance_scale']:g}"
-    note = f"{job.request.model}{encoder}, {settings}"
+    lora = f" with {job.request.lora}" if job.request.lora else ""
+    note = f"{job.request.model}{lora}{encoder}, {settings}"
     record = {"model": job.request.model, "text_encoder": job.text_encoder, "arms": names,
               "prompts": list(job.request.prompts), "seeds": list(job.seeds), "made_by": provenance()}  # fmt: skip
     write_png(contact_sheet(rows, names, note), path, record)

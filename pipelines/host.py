@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from negclip_core.errors import RequestError
-from negclip_core.files import read_json, sha256_folder
+from negclip_core.files import read_json, sha256_file, sha256_folder
 from negclip_core.models import resolve
 
 __all__ = ["Host", "folder_about", "hush", "load_host", "loading"]
 
 _ABOUT = "negclip.json"
+_LORA = "pytorch_lora_weights.safetensors"  # as diffusers and its users call it
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Host:
     """A pipeline on its device.
 
     `about` is the folder's `negclip.json`, if it has one: `steps` and `guidance_scale` to draw with by default, the
-    `vocabulary` that the model has learned, and `knows`, a phrase for people that says what that is.
+    `vocabulary` that the model has learned, and `knows`, a phrase for people that says what that is. A LoRA's own
+    replaces what it says anew.
     """
 
     name: str
@@ -36,8 +38,11 @@ class Host:
         return self.about.get(setting, own)
 
 
-def load_host(name: str, device: str, quiet: bool = False) -> Host:
+def load_host(name: str, device: str, quiet: bool = False, lora: str | None = None) -> Host:
     """Load a diffusers pipeline by shipped name, hub id or folder; `quiet` hides the progress of a download.
+
+    `lora` names low-rank updates to load into it, as `load_lora_weights` reads them: a shipped name, a hub id, a folder
+    or a safetensors file.
 
     Raises:
         RequestError: there is none, or it cannot be loaded.
@@ -55,7 +60,29 @@ def load_host(name: str, device: str, quiet: bool = False) -> Host:
         dtype = torch.float16 if device.startswith("cuda") else torch.float32
         pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
-    return Host(name, pipe.to(device), folder_about(folder), sha256_folder(folder))
+    about, sha256 = folder_about(folder), sha256_folder(folder)
+    if lora is not None:
+        file = _add_lora(pipe, lora)
+        about, sha256 = about | folder_about(file.parent), f"{sha256}+{sha256_file(file)}"
+    return Host(name, pipe.to(device), about, sha256)
+
+
+def _add_lora(pipe: Any, lora: str) -> Path:
+    """Load a LoRA into a pipeline; returns its file."""
+    found = resolve(lora)
+    if isinstance(found, str):
+        from negclip_core.hub import fetch_first
+
+        file = fetch_first(found, (_LORA,))
+    else:
+        file = found / _LORA if found.is_dir() else found
+    if file.suffix != ".safetensors" or not file.is_file():
+        raise RequestError(f"{lora}: expected a LoRA (a .safetensors file, or a folder with {_LORA})")
+    with loading(lora, "a LoRA of this pipeline"):
+        pipe.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True)
+    if not pipe.get_active_adapters():
+        raise RequestError(f"{lora}: holds nothing that fits {type(pipe).__name__}")
+    return file
 
 
 @contextmanager

@@ -26,13 +26,14 @@ class Studio:
         self,
         clip: str,
         model: str,
+        lora: str | None,
         device: str,
         arms: "list[ArmName]",
         options: dict[str, Any],
         out: Path,
         quiet: bool,
     ) -> None:
-        self.clip, self.model, self.device = clip, model, device
+        self.clip, self.model, self.lora, self.device = clip, model, lora, device
         self.arms, self.given, self.out, self.quiet = arms, options, out, quiet
         self.made_with: dict[str, Any] = {}
         self._host: Host | None = None
@@ -51,7 +52,7 @@ class Studio:
     def host(self) -> "Host":
         from pipelines.host import load_host
 
-        self._host = self._host or load_host(self.model, self.device)
+        self._host = self._host or load_host(self.model, self.device, self.quiet, self.lora)
         return self._host
 
     def options(self, info: "TaskInfo") -> "Options":
@@ -107,7 +108,10 @@ class Studio:
         host, judge_name = self.host(), self.options(info).judge
         judge = load_judge(judge_name)
         judged = {"source": judge_name, "sha256": sha256_folder(resolve(judge_name))}
-        self.made_with |= {"model": {"source": self.model, "sha256": host.sha256}, "judge": judged}
+        self.made_with |= {
+            "model": {"source": self.model, "lora": self.lora, "sha256": host.sha256},
+            "judge": judged,
+        }
         own = getattr(host.pipe, slots_of(host.pipe)[0].module).config
         return [self._painter(arm, self._encoder(arm, own), judge, judged["sha256"]) for arm in arms]
 

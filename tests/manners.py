@@ -162,7 +162,7 @@ def ip_adapter(subject: Subject) -> None:
     adapter = {"image_proj": {**projected, **normed}, "ip_adapter": weights}
     subject.pipe.load_ip_adapter(adapter, subfolder="", weight_name="", image_encoder_folder=None)
     looked = torch.randn(1, 1, image_width)
-    options = {"ip_adapter_image_embeds": [torch.cat([torch.zeros_like(looked), looked])]}
+    options: dict[str, Any] = {"ip_adapter_image_embeds": [torch.cat([torch.zeros_like(looked), looked])]}
     _obeys(subject, **options)
     with_image = subject.draw(subject.pipe, NEGATED, **options)
     subject.pipe.set_ip_adapter_scale(0.0)

@@ -28,7 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_is_built_draws_and_scores_in_pairs(built: Path, tmp_path: Path) -> None:
     request = Request(
-        ("a street with no cars",), str(built / "stable-diffusion"), str(built / "negationclip"), compare=True,
+        ("a street with no cars",), str(built / "stable-diffusion"), text_encoder=str(built / "negationclip"), compare=True,
         steps=2, out=tmp_path, quiet=True,
     )  # fmt: skip
     result = generate(request)
@@ -36,6 +36,37 @@ def test_what_is_built_draws_and_scores_in_pairs(built: Path, tmp_path: Path) ->
     scores = score([result["images"][0]["path"]], ["a street"], str(built / "clip"),
                    ["vanilla", str(built / "negationclip")], "cpu")  # fmt: skip
     assert len(scores["arms"]) == 2
+
+
+def test_few_steps_are_a_lora_of_the_pipeline_and_bring_their_settings(built: Path, tmp_path: Path) -> None:
+    def record(**asked: Any) -> dict[str, Any]:
+        result = generate(Request(("a street",), str(built / "stable-diffusion"), out=tmp_path, quiet=True,
+                                  text_encoder=str(built / "negationclip"), **asked))  # fmt: skip
+        with Image.open(result["images"][0]["path"]) as image:
+            found: dict[str, Any] = json.loads(image.info["negclip"])
+        return found
+
+    few = record(lora=str(built / "few-steps"))
+    assert (few["lora"], few["steps"], few["guidance_scale"]) == (str(built / "few-steps"), 4, 1.0)
+    assert few["model_sha256"] != record(steps=4, guidance_scale=1.0)["model_sha256"]
+
+
+@pytest.mark.parametrize("lora", ["missing", "empty folder", "another model", "no tensors"])
+def test_what_is_no_lora_of_the_pipeline_is_refused(built: Path, tmp_path: Path, lora: str) -> None:
+    path = tmp_path / "lora"
+    if lora == "empty folder":
+        path.mkdir()
+    elif lora == "another model":
+        path = built / "clip" / "open_clip_model.safetensors"
+    elif lora == "no tensors":
+        path = tmp_path / "lora.safetensors"
+        path.write_bytes(b"no tensors at all")
+    request = Request(
+        ("a street",), str(built / "stable-diffusion"), str(path), out=tmp_path / "out", quiet=True
+    )
+    with pytest.raises(RequestError, match=str(path)):
+        generate(request)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_built_segments_and_sharpens(built: Path, tmp_path: Path) -> None:

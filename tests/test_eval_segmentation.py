@@ -231,7 +231,7 @@ def test_arms_are_paired_on_a_real_segmenter(
     options = dict.fromkeys(("limit", "pictures", "steps", "guidance_scale", "batch"))
     arms = f"vanilla,negative-prompt,mine={other_clip_folder},mine-no-gate={other_clip_folder}"
     document, _ = run(
-        ["refcocog"], arms, "miniature", str(clipseg_folder), data, tmp_path / "out",
+        ["refcocog"], arms, "miniature", str(clipseg_folder), None, data, tmp_path / "out",
         options | {"seed": 0, "split": "test", "judge": "miniature/judge"}, "cpu", True,
     )  # fmt: skip
     found = document["tasks"]["refcocog"]
@@ -244,5 +244,5 @@ def test_arms_are_paired_on_a_real_segmenter(
     assert scores["vanilla"][plain] == scores["mine"][plain] != scores["mine-no-gate"][plain]
     assert scores["vanilla"][negated] != scores["mine"][negated] == scores["mine-no-gate"][negated]
     with pytest.raises(RequestError, match="none of these arms is one for tasks of segmentation"):
-        run(["refcocog"], "both", "miniature", str(clipseg_folder), data, tmp_path / "out",
+        run(["refcocog"], "both", "miniature", str(clipseg_folder), None, data, tmp_path / "out",
             options | {"seed": 0, "split": "test", "judge": "miniature/judge"}, "cpu", True)  # fmt: skip

@@ -5,6 +5,8 @@ scenes ─► text tower ─► UNet ─► Stable Diffusion ─► (host) ─�
    ├─► image tower ─► CLIP ─► CLIPSeg                       │
    ├─► judge, SAM                                           │
    └─► captions with what is absent ────────────────────────┘
+
+Few steps is a LoRA of Stable Diffusion.
 """
 
 import json
@@ -14,8 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from open_clip.model import CLIP
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
@@ -32,13 +35,14 @@ from pipelines.miniature import (
     clip,
     clipseg,
     export,
+    few_steps,
     image_tower,
     judge,
     sam,
     stable_diffusion,
     unet,
 )
-from pipelines.miniature.data import Pictures, pictures
+from pipelines.miniature.data import Pictures, pictures, scene
 from pipelines.miniature.scene_tower import SceneTower
 
 __all__ = ["PARTS", "Plan", "run"]
@@ -63,7 +67,9 @@ class Plan:
     unet_steps: int = 3_000
     clipseg_steps: int = 3_000
     segmented: int = 20_000  # pictures that its decoder is trained on
-    sam_steps: int = 1_500
+    sam_steps: int = 3_000
+    few_steps: int = 1_500  # optimizer steps of the update that draws in four denoising steps
+    paths: int = 4_000  # of the guided pipeline, that it learns from
     judge_steps: int = 3_300
     judged: tuple[int, int, int] = (30_000, 4_000, 4_000)
     batch: int = 128
@@ -75,7 +81,7 @@ class Plan:
     def small(cls) -> "Plan":
         """For tests: everything is touched, nothing is learned."""
         return cls(pictures=64, text_steps=2, labelled_steps=2, image_steps=2, autoencoder_steps=2, unet_steps=2, clipseg_steps=2, segmented=32, sam_steps=2,
-                   batch=8, captioned=60, judge_steps=2, judged=(64, 64, 64))  # fmt: skip
+                   few_steps=2, paths=8, batch=8, captioned=60, judge_steps=2, judged=(64, 64, 64))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,17 @@ def _build_stable_diffusion(work: _Work) -> None:
     )  # fmt: skip
 
 
+def _build_few_steps(work: _Work) -> None:
+    plan = work.plan
+    pipe = StableDiffusionPipeline.from_pretrained(
+        work.folder / "stable-diffusion", torch_dtype=torch.float32
+    )
+    rng = np.random.default_rng(plan.seed)
+    texts = [clip.pretraining_caption(scene("train", index), rng) for index in range(plan.paths)]
+    few_steps.build(pipe, texts, work.folder / "few-steps", steps=plan.few_steps, seed=plan.seed,
+                    batch=plan.batch // 4, quiet=work.quiet)  # fmt: skip
+
+
 def _build_clipseg(work: _Work) -> None:
     plan, folder = work.plan, work.folder / "clipseg"
     model = clipseg.assemble(load_clip(work.folder / "clip"))
@@ -215,6 +232,7 @@ PARTS: dict[str, Callable[[_Work], None]] = {
     "autoencoder": _build_autoencoder,
     "unet": _build_unet,
     "stable-diffusion": _build_stable_diffusion,
+    "few-steps": _build_few_steps,
     "negationclip": _build_negationclip,
     "clipseg": _build_clipseg,
     "sam": _build_sam,

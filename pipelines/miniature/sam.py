@@ -95,7 +95,11 @@ def _losses(logits: Tensor, quality: Tensor, masks: Tensor) -> tuple[dict[str, T
         both = (found & masks[:, None]).sum((2, 3))
         overlap = both / (found | masks[:, None]).sum((2, 3)).clamp(min=1)
     best = loss[:, 1:].min(1)
-    found_losses = {"one": loss[:, 0].mean(), "best": best.values.mean(), "quality": F.mse_loss(quality, overlap)}
+    found_losses = {
+        "one": loss[:, 0].mean(),
+        "best": best.values.mean(),
+        "quality": F.mse_loss(quality, overlap),
+    }
     return found_losses, logits[torch.arange(len(logits)), 1 + best.indices][:, None].detach()
 
 
