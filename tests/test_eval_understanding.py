@@ -47,6 +47,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
     }  # fmt: skip
     rows = [f"{name} {1 if i % 3 else -1} {1 if i % 2 else -1}" for i, name in enumerate(names)]
+    options = [
+        f"image_path,correct_answer,{','.join(f'caption_{i}' for i in range(4))},correct_answer_template"
+    ]
+    options += [f"images/{name},0,no {things[i % 5]},a {things[i % 5]},a car,a dog,{('negative', 'hybrid')[i % 2]}"
+                for i, name in enumerate(names)]  # fmt: skip
+    (folder / "world_mcq.csv").write_text("\n".join(options))
     (folder / "existence.json").write_text(json.dumps(valse))
     (folder / "negrefcocog.json").write_text(json.dumps(negref))
     (folder / "captions_val.json").write_text(json.dumps(coco))
@@ -93,6 +99,7 @@ def test_two_files_may_not_claim_one_name(tmp_path: Path) -> None:
         ("valse-existence", "accuracy", 0.5),
         ("negrefcocog", "accuracy", 1 / 3),
         ("celeba", "balanced-accuracy", 0.5),
+        ("negbench-mcq", "accuracy", 0.25),
     ],
 )
 def test_a_constant_scorer_gets_chance(
@@ -111,7 +118,7 @@ def test_a_constant_scorer_retrieves_no_more_than_chance(
     assert found["image-to-text-r@5"]["value"] < 0.08
 
 
-@pytest.mark.parametrize("name", ["valse-existence", "negrefcocog", "celeba", "retrieval"])
+@pytest.mark.parametrize("name", ["valse-existence", "negrefcocog", "celeba", "retrieval", "negbench-mcq"])
 def test_a_scorer_of_nan_is_an_error(name: str, data: Path, tmp_path: Path, clip_folder: Path) -> None:
     with pytest.raises(RequestError, match=r"arm broken: the score of .* is not a finite number"):
         _run(name, data, tmp_path, _subject(clip_folder, "broken", projection=float("nan")))

@@ -1,5 +1,6 @@
 """The drawn world's files in the public forms: what loaders of the public data rely on."""
 
+import csv
 import hashlib
 import json
 import re
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from negclip_core.errors import RequestError
-from negclip_core.language import has_negation
+from negclip_core.language import has_negation, parse
 from negclip_core.world.catalog import split_of
 from pipelines.miniature.export import run
 
@@ -81,6 +82,31 @@ def test_referring_expressions_point_at_instances_of_their_image(export: Export)
             assert by_id[ref["ann_id"]]["image_id"] == ref["image_id"]
             assert by_id[ref["ann_id"]]["category_id"] == ref["category_id"]
             assert all(has_negation(sentence["sent"]) == negated for sentence in ref["sentences"])
+
+
+def test_of_four_captions_the_first_is_true(export: Export) -> None:
+    folder, files = export
+    by_name = {image["file_name"]: image["id"] for image in files["instances"]["images"]}
+    names = {c["id"]: c["name"] for c in files["instances"]["categories"]}
+    there: dict[int, set[str]] = {}
+    for a in files["instances"]["annotations"]:
+        there.setdefault(a["image_id"], set()).add(names[a["category_id"]])
+    rows = list(csv.DictReader(files["choices"].splitlines()))
+    assert len(rows) == files["report"]["counts"]["choices"] > 10
+    assert {row["correct_answer_template"] for row in rows} == {"positive", "negative", "hybrid"}
+    for row in rows:
+        present = there[by_name[row["image_path"]]]
+        truths = [_true(row[f"caption_{i}"], present, set(names.values())) for i in range(4)]
+        assert truths == [True, False, False, False], row
+
+
+def _true(caption: str, present: set[str], kinds: set[str]) -> bool:
+    """Whether a caption denies nothing that is there and says nothing that is not."""
+    read = parse(caption)
+    forms = {form: kind for kind in kinds for form in (kind, f"{kind}s", f"{kind}es")} | {"people": "person"}
+    denied, said = ({forms[word] for word in text.replace(",", "").split() if word in forms}
+                    for text in (read.negative_prompt, read.affirmative))  # fmt: skip
+    return bool(denied | said) and not denied & present and said <= present
 
 
 def test_answers_agree_with_the_annotations(export: Export) -> None:

@@ -22,7 +22,17 @@ __all__ = ["SIZE", "Drawn", "draw_contrasts", "draw_scenes", "stream"]
 
 SIZE = 64  # pixels a side
 _SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-_STREAMS = ("scenes", "contrasts", "captions", "referring", "questions", "existence", "prompts", "unmatched")
+_STREAMS = (
+    "scenes",
+    "contrasts",
+    "captions",
+    "referring",
+    "questions",
+    "existence",
+    "prompts",
+    "unmatched",
+    "choices",
+)
 
 
 @dataclass(frozen=True)
