@@ -85,7 +85,7 @@ def test_referring_expressions_point_at_instances_of_their_image(export: Export)
 
 
 def test_of_four_captions_the_first_is_true(export: Export) -> None:
-    folder, files = export
+    _, files = export
     by_name = {image["file_name"]: image["id"] for image in files["instances"]["images"]}
     names = {c["id"]: c["name"] for c in files["instances"]["categories"]}
     there: dict[int, set[str]] = {}
