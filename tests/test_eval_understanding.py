@@ -215,7 +215,7 @@ def test_a_changed_item_is_scored_anew(data: Path, tmp_path: Path, clip_folder: 
         ("retrieval", "captions_val.json", "{}", "not COCO captions"),
         ("celeba", "list_attr_celeba.txt", "3\nEyeglasses\na.png 1", "not CelebA's form"),
         ("valse-existence", "other.json", "{}", "no file called existence.json"),
-        ("negbench-mcq", "a_mcq.csv", "image_path,caption_0\na.png,x", "not NegBench's form"),
+        ("negbench-mcq", "a_mcq.csv", "caption_0\nx", "not NegBench's form"),
     ],
 )
 def test_malformed_data_are_one_clear_line(
