@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY=PASSIVE
 work=build/miniature
 
-# 1. The models: CLIP, autoencoder, UNet, pipeline, captions that say what is absent, NegationCLIP, CLIPSeg, SAM, judge.
+# 1. The models: CLIP, autoencoder, UNet, pipeline, its four-step LoRA, captions that say what is absent, NegationCLIP,
+#    CLIPSeg, SAM, judge.
 negclip miniature build --out "$work"
 
 # 2. Other ways to train the text tower, to compare with (the paper's recipe, the frozen host's score), and other seeds.
@@ -28,6 +29,8 @@ negclip eval valse-existence,negrefcocog,retrieval,celeba --arms "vanilla,negati
 arms="vanilla,affirmative-rest,negationclip,negationclip-no-gate,negative-prompt,both$others"
 negclip eval t2i-negation --arms "$arms" --limit 560 --steps 10 --out "$work/eval-pictures"
 negclip eval t2i-negation --arms "$arms" --limit 560 --steps 10 --guidance-scale 1 --out "$work/eval-pictures"
+negclip eval t2i-negation --lora miniature/few-steps --limit 560 --out "$work/eval-few-steps" \
+    --arms vanilla,affirmative-rest,negationclip,negative-prompt,nag,vsf
 
 # 5. Does it find "the man without a hat", and nothing where there is none? Refined: sharpened by Segment Anything.
 negclip eval refcocog-negated,refcocog,grefcoco --out "$work/eval-masks" \
@@ -39,6 +42,6 @@ python runs/judge_against_people.py docs/results/labelled/labels.json
 python runs/unpicked.py "$work/unpicked.png"
 
 # 7. What ships: half precision, 50 MB at most.
-for part in clip negationclip stable-diffusion clipseg sam judge; do
+for part in clip negationclip stable-diffusion clipseg sam few-steps judge; do
     rm -rf "negclip_core/miniature/$part" && cp -r "$work/$part" negclip_core/miniature/
 done
