@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from integrations.methods import find_method, method_names
+from integrations.referring import PROPOSED, REFINED
 from negclip_core.errors import RequestError
 from negclip_core.models import Source, arms_of
 
@@ -10,7 +11,7 @@ __all__ = ["VANILLA", "ArmName", "clip_source", "parse_arms", "refuse_missing", 
 
 VANILLA, NEGATIONCLIP, REST = "vanilla", "negationclip", "affirmative-rest"
 _BARE = "-no-gate"
-_REFINED = "-refined"
+_WAYS = {"-refined": REFINED, "-proposed": PROPOSED}
 # arm -> (method of integrations.methods, whether NegationCLIP is swapped in)
 _KNOWN = {VANILLA: ("encoder", False), NEGATIONCLIP: ("encoder", True), REST: ("encoder", False)} | {
     name: (name, find_method(name).SWAPS_TEXT_ENCODER) for name in method_names() if name != "encoder"
@@ -26,7 +27,7 @@ class ArmName:
     swaps: bool
     gate: bool = True
     source: Source | None = None
-    refined: bool = False  # masks are sharpened by Segment Anything
+    way: str | None = None  # what Segment Anything does to masks: one of integrations.referring's WAYS
 
     @property
     def rest(self) -> bool:
@@ -37,8 +38,8 @@ class ArmName:
 def parse_arms(text: str) -> list[ArmName]:
     """Arms separated by commas: a known name, or NAME=ENCODER for another text encoder under a name of its own.
 
-    A name that ends in "-no-gate" runs the encoder bare, one that ends in "-refined" has its masks sharpened by Segment
-    Anything; NAME=ENCODER whose NAME begins with "both" adds the negative
+    A name that ends in "-no-gate" runs the encoder bare; one that ends in "-refined" has its masks sharpened by Segment
+    Anything, one in "-proposed" chosen from its proposals; NAME=ENCODER whose NAME begins with "both" adds the negative
     prompt to it.
 
     Raises:
@@ -59,8 +60,8 @@ def parse_arms(text: str) -> list[ArmName]:
 
 def _arm(text: str) -> ArmName:
     name, _, encoder = text.partition("=")
-    refined = name.endswith(_REFINED)
-    bare = name.removesuffix(_REFINED)
+    suffix = next((suffix for suffix in _WAYS if name.endswith(suffix)), "")
+    bare, way = name.removesuffix(suffix), _WAYS.get(suffix)
     gate = not bare.endswith(_BARE)
     if encoder:
         if not name or "/" in name or name in _KNOWN:
@@ -68,15 +69,15 @@ def _arm(text: str) -> ArmName:
                 f"{text}: expected NAME=ENCODER with a new name, of letters, digits and hyphens"
             )
         method = "both" if name.startswith("both") else "encoder"
-        return ArmName(name, method, True, gate, Source(encoder), refined)
+        return ArmName(name, method, True, gate, Source(encoder), way)
     base = bare.removesuffix(_BARE)
     method, swaps = _KNOWN.get(base, ("", False))
     if not method or not (gate or swaps):
         raise RequestError(
             f"no arm called {name!r}; there are {', '.join(_KNOWN)}, "
-            f"{NEGATIONCLIP}{_BARE}, both{_BARE}, {NEGATIONCLIP}{_REFINED}, or NAME=ENCODER for another text encoder"
+            f"{NEGATIONCLIP}{_BARE}, both{_BARE}, {', '.join(NEGATIONCLIP + suffix for suffix in _WAYS)}, or NAME=ENCODER for another text encoder"
         )
-    return ArmName(name, method, swaps, gate, refined=refined)
+    return ArmName(name, method, swaps, gate, way=way)
 
 
 def suits(arm: ArmName, kind: str) -> bool:
@@ -85,9 +86,9 @@ def suits(arm: ArmName, kind: str) -> bool:
     A method of generation, the gate, and what becomes of masks change no similarity; a method finds no mask.
     """
     if kind == "generation":
-        return not arm.refined
+        return arm.way is None
     plain = arm.method == "encoder" and not arm.rest
-    return plain if kind == "segmentation" else plain and arm.gate and not arm.refined
+    return plain if kind == "segmentation" else plain and arm.gate and arm.way is None
 
 
 def refuse_missing(arms: list[ArmName], kind: str) -> None:

@@ -15,7 +15,7 @@ from eval.choice import refuse_nan
 from eval.options import Options
 from eval.refer_files import Referred, truth
 from eval.registry import Record, Values
-from eval.segmentation import Finder
+from integrations.referring import Finder
 from negclip_core.errors import RequestError
 from negclip_core.images import open_image
 

@@ -51,7 +51,7 @@ class Task(Protocol):
 
         A task whose scores hang on all items together, or on how they are batched, may score done ones again.
         `subject` is an `eval.encoders.Encoder` for a task of understanding, an `eval.generation.Painter` for one of
-        generation, an `eval.segmentation.Finder` for one of segmentation. Raises RequestError for scores that are not numbers.
+        generation, an `integrations.referring.Finder` for one of segmentation. Raises RequestError for scores that are not numbers.
         """
         ...
 

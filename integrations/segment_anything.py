@@ -9,6 +9,7 @@ that mask as a prompt (Zhang et al. 2023, "PerSAM", section 3.2).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,7 +88,8 @@ class Look:
             found |= masks[best]
         return found
 
-    def propose(self) -> list[np.ndarray]:
+    @cached_property
+    def proposals(self) -> list[np.ndarray]:
         """Masks bool [h, w] of the things in the image, found from a grid of points, without doubles."""
         from segment_anything import SamAutomaticMaskGenerator
 

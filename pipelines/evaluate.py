@@ -79,8 +79,8 @@ def register(app: typer.Typer) -> None:
             str,
             typer.Option(
                 help="vanilla, negationclip, negationclip-no-gate, affirmative-rest, a method of integrations/methods, "
-                "or NAME=ENCODER, with -refined behind a name for masks sharpened by Segment Anything; the first is what "
-                "drift is measured against."
+                "or NAME=ENCODER, with -refined or -proposed behind a name for masks sharpened by Segment Anything or "
+                "chosen from its proposals; the first is what drift is measured against."
             ),
         ] = ARMS,
         clip: Annotated[str, typer.Option(help="The CLIP that tasks of understanding ask.")] = "miniature",

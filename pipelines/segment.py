@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Request", "register", "run"]
 
-_WAYS = ("sam", "sam-proposals")
 _EXAMPLE = "name what to find, such as 'the man without a hat'"
 
 
@@ -100,14 +99,16 @@ def run(request: Request) -> dict[str, Any]:
 
 def _check(request: Request) -> None:
     """What can be refused before anything heavy is imported."""
+    from integrations.referring import WAYS
+
     if not request.expressions or not all(each.strip() for each in request.expressions):
         raise RequestError(f"the expression is empty: {_EXAMPLE}")
     if len(set(request.expressions)) < len(request.expressions):
         raise RequestError("the same expression is given twice: name each once")
-    if request.refine not in (None, *_WAYS):
-        raise RequestError(f"--refine {request.refine}: expected {' or '.join(_WAYS)}")
+    if request.refine not in (None, *WAYS):
+        raise RequestError(f"--refine {request.refine}: expected {' or '.join(WAYS)}")
     if request.sam is not None and request.refine is None:
-        raise RequestError(f"--sam {request.sam}: does nothing without --refine {' or '.join(_WAYS)}")
+        raise RequestError(f"--sam {request.sam}: does nothing without --refine {' or '.join(WAYS)}")
     if request.threshold is not None and not 0 < request.threshold < 1:
         raise RequestError(f"--threshold {request.threshold}: expected a number between 0 and 1")
     for name in (segmenter_of(request.model)[0], request.sam):
@@ -141,43 +142,17 @@ def _prepare(request: Request) -> _Job:
 
 def _masks(job: _Job) -> Iterator[_Mask]:
     """Every expression under every arm: `vanilla` first where both are compared."""
-    from integrations.clipseg import read_by
-    from integrations.segment_anything import Look
+    from integrations.referring import Finder
 
-    model, tokenizer = job.segmenter.model, job.segmenter.processor.tokenizer
-    look = Look(job.sam, job.small) if job.sam is not None else None
-    choosing = look is not None and job.request.refine == "sam-proposals"
-    # SAM's proposals depend on the image alone, so they are made once.
-    proposals = look.propose() if look and choosing else []
-    for arm in ("vanilla", "negationclip") if job.request.compare else ("negationclip",):
+    request, look = job.request, None
+    for arm in ("vanilla", "negationclip") if request.compare else ("negationclip",):
         encoder = None if arm == "vanilla" else job.encoder
-        with read_by(model, tokenizer, encoder, job.request.gate):
-            heats = job.segmenter.heat(job.small, job.request.expressions)
-            best = _best(job, proposals)
-        for row, (expression, heat) in enumerate(zip(job.request.expressions, heats, strict=True)):
-            score = float(heat.max())
-            mask = heat >= job.threshold
-            if score < job.segmenter.presence or (choosing and not proposals):
-                mask = mask & False
-            elif choosing:
-                mask = proposals[best[row]]
-            elif look is not None:
-                mask = look.refine(heat, job.threshold)
+        finder = Finder(arm, job.segmenter, encoder, request.gate, job.sam, request.refine, job.encoder)
+        look = look or finder.look(job.small)
+        with finder.reading():
+            found = finder.find(job.small, request.expressions, job.threshold, look)
+        for expression, (mask, score) in zip(request.expressions, found, strict=True):
             yield _Mask(arm, expression, mask, score, bool(mask.any()))
-
-
-def _best(job: _Job, proposals: list["np.ndarray"]) -> list[int]:
-    """Which proposal's cut-outs each expression fits best, as the text tower in force reads it."""
-    if not proposals:
-        return []
-    from torch.nn import functional as F
-
-    from integrations.clipseg import embeddings
-    from integrations.segment_anything import choose
-
-    texts = embeddings(job.segmenter.model, job.segmenter.processor, job.request.expressions)
-    best: list[int] = choose(job.encoder, job.small, proposals, F.normalize(texts, dim=-1)).argmax(1).tolist()
-    return best
 
 
 def _write(job: _Job, found: _Mask, path: Path) -> dict[str, Any]:

@@ -148,28 +148,34 @@ class Studio:
 
     def _finders(self, arms: "list[ArmName]") -> "list[Subject]":
         from eval.runner import Subject
-        from eval.segmentation import Finder
         from integrations.clipseg import check_fit
-        from negclip_core.models import segmenter_of
+        from integrations.referring import PROPOSED, Finder
+        from negclip_core.clip import load_clip
+        from negclip_core.models import segmenter_of, text_encoder_for
         from pipelines.segmenter import load_sam_model, load_segmenter
 
         clipseg, sam = segmenter_of(self.model)
         segmenter = load_segmenter(clipseg, self.device, self.quiet)
-        sharpener = load_sam_model(sam, self.device) if any(arm.refined for arm in arms) else None
+        sharpener = load_sam_model(sam, self.device) if any(arm.way for arm in arms) else None
         self.made_with["segmenter"] = {"source": clipseg, "sha256": segmenter.sha256}
         if sharpener is not None:
             self.made_with["segment anything"] = {"source": sam}
+        own, looker = segmenter.model.config.text_config, None
+        if any(arm.way == PROPOSED for arm in arms):
+            # The image tower that all arms share, NegationCLIP's being the model's own.
+            source = text_encoder_for(self.model, own.hidden_size, own.num_hidden_layers)
+            looker = load_clip(source.source, source.architecture, self.device)
 
         def subject(arm: "ArmName") -> Subject:
-            encoder = self._encoder(arm, segmenter.model.config.text_config)
+            encoder = self._encoder(arm, own)
             if encoder is not None:
                 check_fit(segmenter.model, segmenter.processor.tokenizer, encoder)
             settings = {
-                "segmenter": segmenter.sha256, "gate": arm.gate, "sam": sam if arm.refined else None,
+                "segmenter": segmenter.sha256, "gate": arm.gate, "sam": sam if arm.way else None, "way": arm.way,
                 "text_encoder": encoder.sha256 if encoder else None, "device": self.device.split(":")[0],
             }  # fmt: skip
-            used = sharpener if arm.refined else None
-            return Subject(arm.name, settings, lambda _: Finder(arm.name, segmenter, encoder, arm.gate, used))
+            finder = Finder(arm.name, segmenter, encoder, arm.gate, sharpener, arm.way, looker)
+            return Subject(arm.name, settings, lambda _: finder)
 
         return [subject(arm) for arm in arms]
 

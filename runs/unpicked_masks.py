@@ -12,7 +12,7 @@ import numpy as np
 from pair_sheet import pair_sheet
 from PIL import Image
 
-from eval.segmentation import Finder
+from integrations.referring import Finder
 from negclip_core.clip import load_clip
 from negclip_core.world.drawing import draw
 from negclip_core.world.referring import referring

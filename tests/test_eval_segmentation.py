@@ -17,7 +17,7 @@ from eval.masks import measure
 from eval.options import Options
 from eval.refer_files import read_plain_pickle, truth
 from eval.registry import Record, load, task, tasks
-from eval.segmentation import Finder
+from integrations.referring import Finder
 from negclip_core.errors import RequestError
 from negclip_core.world.catalog import Split
 from negclip_core.world.exports.pictures import stream

@@ -92,7 +92,7 @@ def test_sam_takes_part(ask: Any, published_sam: Path, way: str) -> None:
 def test_without_proposals_nothing_is_found(
     ask: Any, published_sam: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("integrations.segment_anything.Look.propose", lambda _: [])
+    monkeypatch.setattr("integrations.segment_anything.Look.proposals", [])
     row = ask(PLAIN, refine="sam-proposals", sam=str(published_sam), threshold=0.001)["masks"][0]
     assert not row["found"] and row["area_fraction"] == 0
 

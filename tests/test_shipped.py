@@ -72,7 +72,7 @@ def test_vanilla_marks_who_has_the_hat_and_negationclip_who_has_none() -> None:
     """On held-out drawings and phrasings: how much of what is meant each marks."""
     from PIL import Image
 
-    from eval.segmentation import Finder
+    from integrations.referring import Finder
     from negclip_core.world.drawing import draw
     from negclip_core.world.referring import referring
     from negclip_core.world.scenes import sample_scene
