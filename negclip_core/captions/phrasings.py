@@ -3,6 +3,9 @@
 The phrasings are data (`phrasings.json`), grouped in families by where the cue stands, and every phrasing belongs
 to one split, so that what a model is tested on it never met in training. Each has two counterparts: the caption
 without the negation, and the caption that says the thing *is* there.
+
+In training half of the captions draw their phrasing by its cue: English has many phrasings with "no" for each one with
+"free of", and a model that meets a cue that seldom learns it in those very words only.
 """
 
 import json
@@ -14,6 +17,8 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+
+from negclip_core.negation.cues import find_cues
 
 __all__ = [
     "FAMILIES",
@@ -31,6 +36,9 @@ __all__ = [
 
 # Templates that speak of the base's last noun: "a park with a man lacking birds" is about the man.
 LAST_NOUN = re.compile(r"\{base\} (that|which|free|empty|not having|having|devoid|lacking)")
+_BY_CUE = 0.5
+_WORDS = {"less": "carless", "a_less": "a carless", "less_person": "a hatless man", "free": "car-free",
+          "a_free": "a car-free", "with": "with"}  # fmt: skip
 FAMILIES = ("before", "after", "affix", "attribute", "two", "unseen-cue")
 
 
@@ -92,6 +100,27 @@ def join(base: str) -> str:
     return "and" if " with " in f" {base} " else "with"
 
 
+def cue(template: str) -> str:
+    """The cue, or cues, of a phrasing: "no", "free of", "neither nor"; "not" for "n't" as well."""
+    text = re.sub(r"\{(\w+)\}", lambda name: _WORDS.get(name[1], "cars"), template)
+    return " ".join(text[slice(*each.span)].lower().replace("n't", "not") for each in find_cues(text))
+
+
+@cache
+def _shares(choices: tuple[str, ...]) -> np.ndarray:
+    """The running sum of how often training draws each phrasing."""
+    cues = [cue(template) for template in choices]
+    by_cue = np.array([1 / (len(set(cues)) * cues.count(each)) for each in cues])
+    return np.cumsum(_BY_CUE * by_cue + (1 - _BY_CUE) / len(choices))
+
+
+def _choose(choices: tuple[str, ...], split: str, rng: np.random.Generator) -> str:
+    at = rng.random()
+    if split != "train":
+        return choices[int(at * len(choices))]
+    return choices[min(int(np.searchsorted(_shares(choices), at, side="right")), len(choices) - 1)]
+
+
 @cache
 def _choices(family: str, split: str, people: bool, place: bool, base: bool, keep: bool) -> tuple[str, ...]:
     found = templates(family, split)
@@ -123,7 +152,7 @@ def negated(
     choices = _choices(family, split, absent[0].kind == "person", bool(place), bool(base), keep)
     if not choices:
         raise ValueError(f"no phrasing of family {family!r} in split {split!r} fits {base!r}")
-    template = choices[int(rng.random() * len(choices))]
+    template = _choose(choices, split, rng)
     first, last = absent[0], absent[-1]
     less, free = f"{first.singular}less", f"{first.singular}-free"
     words = {
@@ -182,7 +211,7 @@ def lacking(
     """
     first, last = worn[0], worn[-1]
     choices = templates("attribute" if len(worn) == 1 else "two-attributes", split)
-    template = choices[int(rng.random() * len(choices))]
+    template = _choose(tuple(choices), split, rng)
     words = {
         "person": person,
         "less_person": _lessened(person, first.name),
