@@ -4,7 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from negclip_core.captions.phrasings import FAMILIES, negate, templates
+from negclip_core.captions.phrasings import FAMILIES, cue, negate, negated, templates
 from negclip_core.language import has_negation, parse
 from negclip_core.world.catalog import KINDS, PLACES, Split, absence, split_of
 from negclip_core.world.contrast import contrast
@@ -158,3 +158,18 @@ def test_an_affirmative_phrase_holds_no_negation(scenes: list[Scene]) -> None:
     found = [phrase.text for phrase in phrases if phrase]
     assert len(found) > 0.6 * len(phrases)
     assert not any(has_negation(text) for text in found)
+
+
+def test_training_meets_every_cue_and_held_out_splits_every_phrasing_alike() -> None:
+    rng, car = np.random.default_rng(0), absence("car")
+    drawn = [negated("a street", [car], rng, family="before", place="street") for _ in range(4000)]
+    cues = Counter(cue(text.template) for text in drawn)
+    assert set(cues) == {cue(template) for template in templates("before", "train")}
+    assert min(cues.values()) / len(drawn) > 0.5 / len(cues)
+    assert cues.most_common(1)[0][0] == "no"
+    held = [
+        negated("a street", [car], rng, family="before", split="test", place="street") for _ in range(4000)
+    ]
+    counts = Counter(text.template for text in held)
+    assert len(counts) == len(templates("before", "test"))
+    assert max(counts.values()) < 1.3 * min(counts.values())

@@ -27,6 +27,7 @@ __all__ = [
     "Negated",
     "Worn",
     "article",
+    "cue",
     "join",
     "lacking",
     "negate",
