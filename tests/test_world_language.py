@@ -169,7 +169,7 @@ def test_training_meets_every_cue_and_held_out_splits_every_phrasing_alike() -> 
     assert min(cues.values()) / len(drawn) > 0.5 / len(cues)
     assert cues.most_common(1)[0][0] == "no"
     held = [
-        negated("a street", [car], rng, family="before", split="test", place="street") for _ in range(4000)
+        written("a street", [car], rng, family="before", split="test", place="street") for _ in range(4000)
     ]
     counts = Counter(text.template for text in held)
     assert len(counts) == len(templates("before", "test"))
