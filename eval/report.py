@@ -43,7 +43,9 @@ def write_report(results: list[TaskResult], settings: dict[str, Any], out: Path)
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>negclip eval</title><style>{_STYLE}</style>'
         "<h1>Does negation hold, and was anything lost?</h1>"
         "<p class=note>Shares with Wilson's 95 % interval, other means and all paired differences with a bootstrap "
-        "interval (BCa); p from the exact McNemar test on the pairs that disagree.</p>"
+        "interval (BCa); p from the exact McNemar test on the pairs that disagree, or from swapping pairs at random where the "
+        "units are more than right or wrong; corrected for the number of tests by Holm. What so many pairs would show four "
+        "times in five stands as detectable.</p>"
         f"{body}<h2>Settings</h2><table>{rows}</table></html>\n"
     )
     path = out / "report.html"
@@ -102,15 +104,24 @@ def _differences(result: TaskResult) -> str:
     rows = [
         [
             pair, metric, f"{row['n']:.0f}", f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]",
-            f"{row['only_first']:.0f} / {row['only_second']:.0f}" if "p" in row else "",
-            f"{row['p']:.2g}" if "p" in row else "",
+            f"{row['only_first']:.0f} / {row['only_second']:.0f}" if "only_first" in row else "",
+            f"{row['p']:.2g}", f"{row['p_holm']:.2g}", f"{row['detectable']:.4f}" if "detectable" in row else "",
         ]
         for pair, metrics in result.paired.items()
         for metric, row in metrics.items()
     ]  # fmt: skip
     if not rows:
         return ""
-    head = ["pair", "metric", "n", "second − first", "only first / only second", "p"]
+    head = [
+        "pair",
+        "metric",
+        "n",
+        "second − first",
+        "only first / only second",
+        "p",
+        "p (Holm)",
+        "detectable",
+    ]
     return f"<details><summary>Paired differences</summary>{_table(head, rows)}</details>"
 
 

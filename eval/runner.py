@@ -13,10 +13,10 @@ from tqdm import tqdm
 from eval.options import Options
 from eval.records import Journal
 from eval.registry import Record, Task, TaskInfo, Values, load
-from eval.statistics import mcnemar, paired_difference, summarise
+from eval.statistics import detectable, holm, mcnemar, paired_difference, sign_flips, summarise
 from negclip_core.errors import RequestError
 
-__all__ = ["Subject", "TaskResult", "run_task"]
+__all__ = ["Subject", "TaskResult", "correct", "run_task"]
 
 _ONLY_GENERATION = ("limit", "batch", "pictures", "steps", "guidance_scale", "judge", "split")
 
@@ -45,7 +45,11 @@ class TaskResult:
     files: dict[str, Path] = field(repr=False)  # arm -> records on disk
 
     def as_json(self) -> dict[str, Any]:
-        """The command line's form; `paired` has "FIRST -> SECOND": metric: difference of second minus first."""
+        """The command line's form; `paired` has "FIRST -> SECOND": metric: difference of second minus first.
+
+        "p" is McNemar's where the units are right or wrong, else of a permutation test; "p_holm" is corrected for the
+        number of tests in the run; "detectable" is the difference that so many pairs would show four times in five.
+        """
         return {
             "n": self.n,
             "arms": self.arms,
@@ -77,6 +81,13 @@ def run_task(
     reference = list(records[subjects[0].name].values())
     values = {name: task.measure(list(own.values()), reference, out) for name, own in records.items()}
     return TaskResult(info, len(items), _estimates(values), _pairs(values), records, files)
+
+
+def correct(results: list[TaskResult]) -> None:
+    """Add "p_holm" to every paired difference: p corrected over all tasks, pairs of arms and metrics."""
+    rows = [row for result in results for metrics in result.paired.values() for row in metrics.values()]
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = round(p, 9)
 
 
 def _score(
@@ -130,7 +141,11 @@ def _pair(first: dict[str, float], second: dict[str, float]) -> dict[str, float]
     a, b = (np.array([values[unit] for unit in units]) for values in (first, second))
     difference = paired_difference(a, b)
     row = {"difference": difference.value, "low": difference.low, "high": difference.high, "n": len(units)}
+    if len(units) > 1:
+        row["detectable"] = detectable(a, b)
     if np.isin([a, b], (0.0, 1.0)).all():
         test = mcnemar(a, b)
         row |= {"only_first": test.only_first, "only_second": test.only_second, "p": test.p}
+    else:
+        row["p"] = sign_flips(a, b)
     return {name: round(value, 9) for name, value in row.items()}

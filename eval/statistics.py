@@ -6,7 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-__all__ = ["Estimate", "McNemar", "mcnemar", "paired_difference", "share", "summarise"]
+__all__ = [
+    "Estimate",
+    "McNemar",
+    "detectable",
+    "holm",
+    "mcnemar",
+    "paired_difference",
+    "share",
+    "sign_flips",
+    "summarise",
+]
 
 _RESAMPLES = 2_000
 
@@ -83,6 +93,43 @@ def paired_difference(
     """
     a, b = _pair(first, second)
     return _bootstrap_mean(_finite(b - a), confidence, seed)
+
+
+def sign_flips(
+    first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray, seed: int = 0
+) -> float:
+    """Two-sided p of a paired permutation test: how often a mean difference as large comes of swapping pairs at random.
+
+    Exact for few pairs, else from 2,000 swaps. Raises ValueError for unequal lengths, or values that are not finite.
+    """
+    a, b = _pair(first, second)
+    differences = _finite(b - a)
+    if not differences.any():
+        return 1.0
+    # In batches, so that memory holds 200 swaps at a time and not all of them.
+    found = stats.permutation_test(
+        (differences,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", vectorized=True,
+        n_resamples=_RESAMPLES, batch=200, rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return float(found.pvalue)
+
+
+def detectable(
+    first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray, power: float = 0.8
+) -> float:
+    """The smallest mean difference that so many pairs, spread as these are, would show at the 5 % level with `power`."""
+    a, b = _pair(first, second)
+    spread = float(np.std(b - a, ddof=1)) if len(a) > 1 else float("inf")
+    return float((stats.norm.ppf(0.975) + stats.norm.ppf(power)) * spread / np.sqrt(len(a)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm 1979), in the order given."""
+    order = np.argsort(p_values, kind="stable")
+    left = len(p_values) - np.arange(len(p_values))
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(left * np.asarray(p_values, float)[order]))
+    return [float(p) for p in corrected]
 
 
 def _bootstrap_mean(x: np.ndarray, confidence: float, seed: int) -> Estimate:

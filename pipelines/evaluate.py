@@ -38,7 +38,7 @@ def run(
     from eval.arms import parse_arms, refuse_missing
     from eval.registry import task
     from eval.report import text_table, write_report
-    from eval.runner import run_task
+    from eval.runner import correct, run_task
     from negclip_core.files import make_output_folder
 
     infos = [task(name) for name in dict.fromkeys(names)]
@@ -56,6 +56,7 @@ def run(
     results = [
         run_task(info, studio.subjects(info), folder, out, studio.options(info), quiet) for info in infos
     ]
+    correct(results)
     report = write_report(results, studio.settings(data), out)
     document = {"tasks": {result.task.name: result.as_json() for result in results}, "report": str(report)}
     return document, [line for result in results for line in (*text_table(result), "")] + [str(report)]

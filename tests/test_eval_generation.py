@@ -15,7 +15,7 @@ from eval.judges.miniature import LABELS, JudgeNetwork, MiniatureJudge
 from eval.options import Options
 from eval.registry import load, task
 from eval.report import text_table, write_report
-from eval.runner import Subject, TaskResult, run_task
+from eval.runner import Subject, TaskResult, correct, run_task
 from integrations.arms import Arm
 from integrations.methods import find_method
 from negclip_core.clip import load_clip
@@ -161,6 +161,7 @@ def test_the_verdicts_are_the_judges(studio: Any, judge: MiniatureJudge, tmp_pat
 def test_a_run_cut_off_half_way_ends_in_the_same_report(studio: Any, tmp_path: Path) -> None:
     arms = "vanilla,negationclip-no-gate"
     whole = studio(arms, pictures=2, batch=2)
+    correct([whole])
     report = write_report([whole], {"seed": 0}, tmp_path)
     page, figures = report.read_bytes(), (tmp_path / "report.json").read_bytes()
     for path in whole.files.values():
@@ -169,6 +170,7 @@ def test_a_run_cut_off_half_way_ends_in_the_same_report(studio: Any, tmp_path: P
     for image in list((tmp_path / "images").rglob("*.png"))[::2]:
         image.write_bytes(b"half a pic") if "negationclip" not in str(image) else None
     again = studio(arms, tmp_path / "fresh", pictures=2, batch=2)
+    correct([again])
     assert write_report([again], {"seed": 0}, tmp_path / "fresh").read_bytes() == page
     del figures
 
@@ -188,6 +190,7 @@ def test_pictures_say_what_made_them(studio: Any, tmp_path: Path) -> None:
 
 def test_the_report_needs_no_network_and_shows_the_pairs(studio: Any, tmp_path: Path) -> None:
     result = studio("vanilla,negationclip")
+    correct([result])
     page = write_report([result], {"model": {"sha256": "abc"}}, tmp_path).read_text()
     assert "http" not in page
     assert page.count("data:image/png;base64,") == 8

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.statistics import mcnemar, paired_difference, share, summarise
+from eval.statistics import detectable, holm, mcnemar, paired_difference, share, sign_flips, summarise
 
 
 def test_wilson_against_known_values() -> None:
@@ -71,3 +71,27 @@ def test_a_summary_of_yes_and_no_is_a_wilson_interval_and_of_numbers_a_bootstrap
 def test_what_is_not_a_number_is_refused() -> None:
     with pytest.raises(ValueError, match="1 of 3 values are not finite"):
         summarise([0.0, 1.0, float("nan")])
+
+
+def test_holm_corrects_the_smallest_most_and_never_reorders() -> None:
+    # Holm (1979): 4 * .01, 3 * .02, 2 * .03 (not below the one before), 1 * .5.
+    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_swapping_pairs_gives_the_exact_p_of_few_pairs() -> None:
+    # All five differences point one way: 2 of the 2^5 ways to swap are as extreme.
+    assert sign_flips([0, 0, 0, 0, 0], [1, 2, 3, 4, 5]) == pytest.approx(2 / 32)
+    assert sign_flips([1.0, 2.0], [1.0, 2.0]) == 1.0
+    rng = np.random.default_rng(0)
+    level = rng.normal(0, 10, 200)
+    assert sign_flips(level, level + rng.normal(0.2, 0.5, 200)) < 0.01
+
+
+def test_what_is_detectable_is_detected_four_times_in_five() -> None:
+    rng = np.random.default_rng(0)
+    before = rng.normal(0, 1, 200)
+    least = detectable(before, before + rng.normal(0, 2, 200))
+    found = [sign_flips(np.zeros(200), rng.normal(least, 2, 200)) < 0.05 for _ in range(150)]
+    assert 0.7 < np.mean(found) < 0.9
