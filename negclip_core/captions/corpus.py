@@ -97,10 +97,10 @@ def _open(path: Path, wanted: str | None, images: bool) -> Source:
 
 
 def _named(path: Path, table: Table, names: Sequence[str], what: str) -> str:
-    """The first column of these names, in any case."""
+    """The column of the first of these names that is there, in any case, but better in its own."""
     for name in names:
-        for column in table.columns:
-            if column.lower() == name.lower():
-                return column
+        found = [column for column in table.columns if column.lower() == name.lower()]
+        if found:
+            return name if name in found else found[0]
     there = ", ".join(table.columns[:20]) or "none"
     raise RequestError(f"{path}: no column {' or '.join(names)} for {what}; there are: {there}")
