@@ -1,4 +1,4 @@
-"""How much negation a corpus holds: the same counts from every form, by the parser's own word, and nothing missed."""
+"""How much negation a corpus holds: the same counts from every form, by the parser's own word."""
 
 import gzip
 import json
@@ -15,18 +15,10 @@ import polars as pl
 import pytest
 
 from negclip_core.captions import corpus
-from negclip_core.captions.misalignment import Misalignment
-from negclip_core.captions.phrasings import templates
 from negclip_core.errors import RequestError
-from negclip_core.negation.coarse import coarse_pattern
 from negclip_core.negation.cues import find_cues
-from negclip_core.negation.lexicon import DATA
-from negclip_core.world.language import caption
 from negclip_core.world.negation import negated_prompt
-from negclip_core.world.scenes import sample_scene
 from pipelines import audit, cli
-from pipelines.miniature import export
-from pipelines.synthesize import run as synthesize
 
 CAPTIONS = [
     "a street with no cars and no people",
@@ -41,56 +33,8 @@ CAPTIONS = [
 ROWS = [{"image_id": number, "caption": text} for number, text in enumerate(CAPTIONS)]
 
 
-def _run(*paths: Path, column: str | None = None, instances: Path | None = None) -> dict[str, Any]:
-    return audit.run(paths, column, instances, quiet=True)
-
-
-def _missed(texts: list[str]) -> list[str]:
-    """Those with a cue that the coarse pattern lets go."""
-    passed = pl.Series(texts).str.contains(coarse_pattern())
-    return [text for text, passes in zip(texts, passed, strict=True) if find_cues(text) and not passes]
-
-
-def test_the_coarse_pattern_misses_no_cue_of_known_texts() -> None:
-    rng = np.random.default_rng(0)
-    folder = Path(__file__).parent / "language_cases"
-    lines = [line for path in folder.glob("*.txt") for line in path.read_text("utf-8").splitlines()]
-    texts = [line.split("|")[0] for line in lines]
-    families = json.loads((Path(corpus.__file__).parent / "phrasings.json").read_text("utf-8"))
-    for family in families.keys() - {"families", "counterparts"}:
-        for split in ("train", "validation", "test"):
-            less = [re.sub(r"\{(a_)?less\w*\}", "hatless", t) for t in templates(family, split)]
-            texts += [re.sub(r"\{\w+\}", "hat", re.sub(r"\{\w*free\}", "hat-free", t)) for t in less]
-    texts += [negated_prompt(rng, "test").prompt for _ in range(300)]
-    assert sum(bool(find_cues(text)) for text in texts) > 900
-    assert _missed(texts) == []
-
-
-def test_the_coarse_pattern_misses_no_cue_among_scraps() -> None:
-    rng = random.Random(0)
-    cues = " ".join(cue for patterns in DATA["cues"].values() for cue in patterns)
-    words = re.findall("[a-z]+", cues)
-    words += [word for name in ("triggers", "affix_bases", "negatable_auxiliaries") for word in DATA[name]]
-    words += ["é", "\u0301", "狗", "a"]
-    marks = [" ", " ", " ", "  ", "", "\t", "\x1c", "\xa0", "-", " - ", "/", " / ", "'", "’", " ' ", ",", "."]
-    folded = {"i": "İı", "s": "ſ", "k": "K"}
-    texts = []
-    for _ in range(60_000):
-        text = "".join(rng.choice(words) + rng.choice(marks) for _ in range(rng.randint(1, 5)))
-        text = text.upper() if rng.random() < 0.1 else text
-        texts.append(
-            re.sub("[isk]", lambda m: rng.choice(folded[m[0]]) if rng.random() < 0.3 else m[0], text)
-            if rng.random() < 0.2
-            else text
-        )
-    assert sum(bool(find_cues(text)) for text in texts) > 10_000
-    assert _missed(texts) == []
-
-
-def test_the_coarse_pattern_spares_the_parser_most_captions() -> None:
-    rng = np.random.default_rng(1)
-    texts = pl.Series([caption(sample_scene(rng), rng) for _ in range(300)])
-    assert texts.str.contains(coarse_pattern()).sum() == 0
+def _run(*paths: Path, column: str | None = None) -> dict[str, Any]:
+    return audit.run(paths, column, None, quiet=True)
 
 
 def _as_json(folder: Path) -> Path:
@@ -310,52 +254,3 @@ def test_without_polars_a_line_says_how_to_get_it(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(RequestError, match=re.escape("pip install 'negclip[scale]'")):
         _run(tmp_path)
-
-
-def test_what_pictures_contradict_is_told_from_what_they_do_not(tmp_path: Path) -> None:
-    made = export.run(tmp_path / "world", 60, 3, "train")["files"]
-    files = {name: Path(path) for name, path in made.items()}
-    out = tmp_path / "negated.json"
-    synthesize(files["captions"], files["instances"], [], "p1", out, seed=0)
-    document = json.loads(out.read_text("utf-8"))
-    names = {image["id"]: image["file_name"] for image in document["images"]}
-    true, false = tmp_path / "true.json", tmp_path / "false.parquet"
-    true.write_text(json.dumps({"annotations": document["annotations"]}), "utf-8")
-    rows = [{"file_name": names[e["image_id"]], "text": e["negated"]} for e in document["present"]]
-    pl.DataFrame(rows).write_parquet(false)
-    instances = files["instances"]
-    right = _run(true, column="updated_caption", instances=instances)["misalignment"]
-    wrong = _run(false, instances=instances)["misalignment"]
-    assert right["n"] > 30 and right["share"] < 0.05 and right["low"] <= right["share"] <= right["high"]
-    assert wrong["n"] > 15 and wrong["share"] > 0.95 and wrong["contradicted"] == wrong["share"] * wrong["n"]
-    with pytest.raises(RequestError, match="no column image_id or file_name"):
-        _run(_as_text(tmp_path), instances=instances)
-
-
-@pytest.mark.parametrize(
-    ("text", "denied"),
-    [
-        ("a street with no cars or people", {"car", "person"}),
-        ("Cars are nowhere to be seen on the street", {"car"}),
-        ("nobody is here", {"person"}),
-        ("a carless street", {"car"}),
-        ("a street with no parked cars", set()),
-        ("a bench with no people sitting on it", set()),
-        ("a man without a tie", set()),
-        ("a woman in red and a man who isn't wearing a tie", set()),
-        ("a street with no trees", set()),
-    ],
-)
-def test_only_what_a_picture_as_a_whole_lacks_is_denied(text: str, denied: set[str]) -> None:
-    names = ["car", "person", "tie"]
-    categories = [{"id": number, "name": name} for number, name in enumerate(names)]
-    judge = Misalignment({"categories": categories, "images": [], "annotations": []})
-    assert judge.denied(text) == denied
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"categories": [3], "images": [], "annotations": []}'])
-def test_other_instances_are_refused_in_one_line(content: str, tmp_path: Path) -> None:
-    (tmp_path / "instances.json").write_text(content)
-    with pytest.raises(RequestError, match=r"instances\.json: ") as error:
-        _run(_as_parquet(tmp_path), instances=tmp_path / "instances.json")
-    assert "\n" not in str(error.value)
