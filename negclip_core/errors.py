@@ -24,7 +24,7 @@ class UnfinishedWork(NegclipError):
     """Work stopped part-way; what was finished is kept and the message says how to go on."""
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """What another library raised, as a part of one line: its kind and the beginning of what it says."""
     line, _, _ = str(error).strip().partition("\n")
     return f"{type(error).__name__}: {line[:160]}"

@@ -16,8 +16,8 @@ def warn(message: str, quiet: bool) -> None:
         print(f"negclip: {message}", file=sys.stderr, flush=True)
 
 
-def progress(total: int, what: str, quiet: bool) -> Any:
-    """A progress bar of `total` steps on standard error: `update(n)`, and `close()` or a `with` block."""
+def progress(total: int | None, what: str, quiet: bool) -> Any:
+    """A progress bar of `total` steps (None: a count and its rate) on standard error: `update(n)`, and `close()` or a `with` block."""
     from tqdm import tqdm
 
     return tqdm(total=total, desc=what, disable=quiet, file=sys.stderr, leave=False, dynamic_ncols=True)

@@ -15,8 +15,7 @@ __all__ = ["run", "table"]
 _EXTRAS = (
     ("memory-efficient attention (xformers)", "xformers", "pip install 'negclip[xformers]', with CUDA"),
     ("the page to play on", "gradio", "pip install 'negclip[ui]'"),
-    ("corpora of any size (DuckDB)", "duckdb", "pip install 'negclip[scale]'"),
-    ("corpora of any size (Polars)", "polars", "pip install 'negclip[scale]'"),
+    ("audit of a corpus (Polars)", "polars", "pip install 'negclip[scale]'"),
     ("caption synthesis on a cluster (Ray Data)", "ray", "pip install 'negclip[scale]'"),
     ("masks refined by SAM", "segment_anything", "pip install segment-anything"),
 )

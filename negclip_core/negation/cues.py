@@ -23,7 +23,7 @@ class Cue:
     word_span: tuple[int, int]
 
 
-def _expand(pattern: str) -> str:
+def expand(pattern: str) -> str:
     """A readable pattern made tolerant of runs of white space and of tokenised or curly apostrophes."""
     pattern = pattern.replace("{bases}", "|".join(DATA["affix_bases"]))
     pattern = pattern.replace("{auxiliaries}", "|".join(DATA["negatable_auxiliaries"]))
@@ -35,7 +35,7 @@ def _expand(pattern: str) -> str:
 def _compile() -> re.Pattern[str]:
     # False friends come first: at the same place they win, and what they cover is not looked at again.
     families = {"friend": DATA["false_friends"], **DATA["cues"]}
-    groups = (f"(?P<{name}>{'|'.join(map(_expand, patterns))})" for name, patterns in families.items())
+    groups = (f"(?P<{name}>{'|'.join(map(expand, patterns))})" for name, patterns in families.items())
     return re.compile(rf"(?<![\w])(?:{'|'.join(groups)})(?!\w)", re.IGNORECASE)
 
 

@@ -1,0 +1,175 @@
+"""The forms of file that captions come in, each as a Polars table that is read as it is asked for.
+
+The form is told by the suffix; `.gz` and `.zst` may follow that of text:
+
+- `.parquet`
+- `.csv` (quoted as usual) and `.tsv` (nothing is quoted), with a line of names first
+- `.jsonl`: an object a line
+- `.txt`: a caption a line, in the column `text`
+- `.json`: COCO captions, or any list of objects; read whole
+
+Bytes that are not UTF-8 become U+FFFD, except in Parquet's columns of text, which promise UTF-8.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from negclip_core.errors import RequestError, reason_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Table", "files_of", "open_table", "readable"]
+
+_PACKED = (".gz", ".zst")
+_FIRST = 100  # rows among which names are looked for, where a file does not list them
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file's columns, and a function that gives some of them as a frame."""
+
+    columns: list[str]
+    select: "Callable[[Sequence[str]], pl.LazyFrame]"
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself, or the Parquet files of a folder, at any depth, in order.
+
+    Raises:
+        RequestError: there is none.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.rglob("*.parquet"))
+    if not found:
+        raise RequestError(f"{path}: holds no .parquet file; name a folder of them, or files of another form")
+    return found
+
+
+def open_table(path: Path) -> Table:
+    """The table of a file.
+
+    Raises:
+        RequestError: it is missing, empty, broken or of another form.
+    """
+    kind = path.with_suffix("") if path.suffix.lower() in _PACKED else path
+    suffix = kind.suffix.lower()
+    read = _FORMS.get(suffix)
+    if read is None or (kind != path and suffix in (".json", ".parquet")):
+        raise RequestError(
+            f"{path}: expected a folder of .parquet files, or {', '.join(_FORMS)}, the last four perhaps with "
+            f"{' or '.join(_PACKED)}"
+        )
+    with readable(path):
+        if path.stat().st_size == 0:
+            raise RequestError(f"{path}: the file is empty")
+        return read(path)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns what reading a file may raise into one line."""
+    from polars.exceptions import PanicException, PolarsError
+
+    try:
+        yield
+    # A panic is what Polars' readers may end in where a file is spoiled; Python counts it with interruptions.
+    except (OSError, ValueError, RecursionError, PolarsError, PanicException) as error:
+        reason = getattr(error, "strerror", None) or reason_of(error)
+        raise RequestError(f"{path}: cannot be read ({reason})") from error
+
+
+def _parquet(path: Path) -> Table:
+    import polars as pl
+
+    frame = pl.scan_parquet(path, glob=False)
+    return Table(frame.collect_schema().names(), frame.select)
+
+
+def _separated(path: Path, separator: str, quote: str | None) -> Table:
+    import polars as pl
+
+    frame = pl.scan_csv(
+        path, separator=separator, quote_char=quote, infer_schema=False, encoding="utf8-lossy",
+        truncate_ragged_lines=True, glob=False,
+    )  # fmt: skip
+    return Table(frame.collect_schema().names(), frame.select)
+
+
+def _lines(path: Path) -> Table:
+    import polars as pl
+
+    # As a table of one column: Polars' readers of lines and of JSON lines refuse what is not UTF-8. A NUL ends a caption.
+    frame = pl.scan_csv(
+        path, has_header=False, separator="\0", quote_char=None, schema={"text": pl.String}, encoding="utf8-lossy",
+        truncate_ragged_lines=True, glob=False,
+    )  # fmt: skip
+    return Table(["text"], frame.select)
+
+
+def _json_lines(path: Path) -> Table:
+    import polars as pl
+
+    lines = _lines(path).select(["text"])
+    first = lines.head(_FIRST).collect()["text"]
+
+    def select(names: Sequence[str]) -> pl.LazyFrame:
+        row = pl.Struct(dict.fromkeys(names, pl.String))
+        return lines.select(pl.col("text").str.json_decode(row).struct.unnest())
+
+    return Table(_names(_objects(first)), select)
+
+
+def _objects(lines: Iterable[str | None]) -> Iterator[Any]:
+    for number, line in enumerate(lines, 1):
+        try:
+            if line is not None:
+                yield json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+
+
+def _json(path: Path) -> Table:
+    import polars as pl
+
+    document = json.loads(path.read_bytes().decode("utf-8", "replace"))
+    rows = document.get("annotations") if isinstance(document, dict) else document
+    if not isinstance(rows, list):
+        raise ValueError("neither COCO captions, which hold 'annotations', nor a list of objects")
+
+    def select(names: Sequence[str]) -> pl.LazyFrame:
+        columns = {name: [_plain(row.get(name)) for row in rows] for name in names}
+        return pl.LazyFrame(columns, schema=dict.fromkeys(names, pl.String))
+
+    return Table(_names(rows), select)
+
+
+def _plain(value: Any) -> str | None:
+    return str(value) if isinstance(value, str | int) else None
+
+
+def _names(rows: Iterable[Any]) -> list[str]:
+    """The keys of the first rows, in order."""
+    names: dict[str, None] = {}
+    for number, row in enumerate(islice(rows, _FIRST), 1):
+        if not isinstance(row, dict):
+            raise ValueError(f"row {number}: an object is expected, not {type(row).__name__}")
+        names |= dict.fromkeys(row)
+    return list(names)
+
+
+_FORMS: dict[str, Callable[[Path], Table]] = {
+    ".parquet": _parquet,
+    ".json": _json,
+    ".jsonl": _json_lines,
+    ".csv": partial(_separated, separator=",", quote='"'),
+    ".tsv": partial(_separated, separator="\t", quote=None),
+    ".txt": _lines,
+}

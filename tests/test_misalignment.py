@@ -1,0 +1,69 @@
+"""Captions that their picture contradicts are told from those that are right, and only where that can be said."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from negclip_core.captions.misalignment import Misalignment
+from negclip_core.errors import RequestError
+from pipelines import audit
+from pipelines.miniature import export
+from pipelines.synthesize import run as synthesize
+
+
+def _run(path: Path, instances: Path, column: str | None = None) -> dict[str, Any]:
+    return audit.run([path], column, instances, quiet=True)
+
+
+def test_what_pictures_contradict_is_told_from_what_they_do_not(tmp_path: Path) -> None:
+    made = export.run(tmp_path / "world", 60, 3, "train")["files"]
+    files = {name: Path(path) for name, path in made.items()}
+    out = tmp_path / "negated.json"
+    synthesize(files["captions"], files["instances"], [], "p1", out, seed=0)
+    document = json.loads(out.read_text("utf-8"))
+    names = {image["id"]: image["file_name"] for image in document["images"]}
+    true, false = tmp_path / "true.json", tmp_path / "false.parquet"
+    true.write_text(json.dumps({"annotations": document["annotations"]}), "utf-8")
+    rows = [{"file_name": names[e["image_id"]], "text": e["negated"]} for e in document["present"]]
+    pl.DataFrame(rows).write_parquet(false)
+    instances = files["instances"]
+    right = _run(true, column="updated_caption", instances=instances)["misalignment"]
+    wrong = _run(false, instances=instances)["misalignment"]
+    assert right["n"] > 30 and right["share"] < 0.05 and right["low"] <= right["share"] <= right["high"]
+    assert wrong["n"] > 15 and wrong["share"] > 0.95 and wrong["contradicted"] == wrong["share"] * wrong["n"]
+    (plain := tmp_path / "plain.txt").write_text("a street with no cars")
+    with pytest.raises(RequestError, match="no column image_id or file_name"):
+        _run(plain, instances=instances)
+
+
+@pytest.mark.parametrize(
+    ("text", "denied"),
+    [
+        ("a street with no cars or people", {"car", "person"}),
+        ("Cars are nowhere to be seen on the street", {"car"}),
+        ("nobody is here", {"person"}),
+        ("a carless street", {"car"}),
+        ("a street with no parked cars", set()),
+        ("a bench with no people sitting on it", set()),
+        ("a man without a tie", set()),
+        ("a woman in red and a man who isn't wearing a tie", set()),
+        ("a street with no trees", set()),
+    ],
+)
+def test_only_what_a_picture_as_a_whole_lacks_is_denied(text: str, denied: set[str]) -> None:
+    names = ["car", "person", "tie"]
+    categories = [{"id": number, "name": name} for number, name in enumerate(names)]
+    judge = Misalignment({"categories": categories, "images": [], "annotations": []})
+    assert judge.denied(text) == denied
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"categories": [3], "images": [], "annotations": []}'])
+def test_other_instances_are_refused_in_one_line(content: str, tmp_path: Path) -> None:
+    (tmp_path / "instances.json").write_text(content)
+    pl.DataFrame({"caption": ["a street"], "image_id": [1]}).write_parquet(tmp_path / "captions.parquet")
+    with pytest.raises(RequestError, match=r"instances\.json: ") as error:
+        _run(tmp_path / "captions.parquet", instances=tmp_path / "instances.json")
+    assert "\n" not in str(error.value)
