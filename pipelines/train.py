@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from negclip_core.errors import RequestError
+from negclip_core.errors import RequestError, UnfinishedWork, reason_of
 from pipelines.console import clean_output
 from pipelines.options import AsJson, Device, Out, Quiet
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from negclip_core.clip import Clip
     from negclip_core.training.data import TrainingSet
     from negclip_core.training.features import Features
+    from negclip_core.training.loop import Outcome
     from negclip_core.training.tables import CaptionTables
 
 __all__ = ["register", "run"]
@@ -82,41 +83,54 @@ def _read(
     return _Read(TrainingSet.make(tables, features, base.tokenizer), tables, features, digest)
 
 
-def run(
-    captions: Path, images: Path, clip: str, out: Path, recipe: str = "paper", host: str | None = None,
-    limit: int | None = None, max_bad_images: float = 0.01, quiet: bool = False, **changes: Any,
-) -> dict[str, Any]:  # fmt: skip
-    """Train by `recipe`, with `changes` to its settings, and write an open_clip folder to `out`."""
+def _write(out: Path, outcome: "Outcome", base: "Clip", made_by: dict[str, Any]) -> None:
+    """The trained CLIP as an open_clip folder; low-rank updates by themselves too."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from negclip_core.checkpoints import write_open_clip_folder
+    from negclip_core.files import atomic_path
+    from negclip_core.training.low_rank import LORA_FILE
+
+    try:
+        write_open_clip_folder(out, outcome.weights, base.config, preprocess=base.checkpoint.preprocess,
+                               made_by=made_by, tokenizer_folder=base.checkpoint.tokenizer_folder)  # fmt: skip
+        if outcome.low_rank:
+            with atomic_path(out / LORA_FILE) as path:
+                save_file({name: tensor.contiguous() for name, tensor in outcome.low_rank.items()}, path)
+    except (OSError, SafetensorError) as error:
+        raise UnfinishedWork(
+            f"{out}: the trained CLIP cannot be written ({reason_of(error)}); its training is kept: make room, and repeat "
+            "the command"
+        ) from error
+
+
+def run(
+    captions: Path, images: Path, clip: str, out: Path, recipe: str = "paper", host: str | None = None,
+    limit: int | None = None, max_bad_images: float = 0.01, tensorboard: bool = False, quiet: bool = False,
+    **changes: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Train by `recipe`, with `changes` to its settings, and write an open_clip folder to `out`."""
     from negclip_core.clip import load_clip
-    from negclip_core.files import atomic_path, make_output_folder, provenance
+    from negclip_core.files import make_output_folder, provenance
     from negclip_core.training import processes
     from negclip_core.training.data import split_rows
     from negclip_core.training.loop import train
-    from negclip_core.training.low_rank import LORA_FILE
     from negclip_core.training.recipe import load_recipe
+    from pipelines.watch import Watch
 
     settings = load_recipe(recipe, **changes)
     if settings.needs_host() and host is None:
         raise RequestError(f"recipe {recipe!r} asks a diffusion host; name it with --host")
+    watch = Watch(out, f"{clip}: {recipe}", tensorboard)
     base = load_clip(clip)
     make_output_folder(out)
     read = _read(captions, images, base, out, limit, max_bad_images, quiet)
     seen_by_host = None
     if host and settings.needs_host():
         seen_by_host = _host(host, images, read.captions.images, read.features.bad, settings.bf16)
-    log = out / "log.jsonl"
-
-    def report(entry: dict[str, Any]) -> None:
-        if not processes.is_first():
-            return
-        with log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-
     outcome = train(base.model, read.data, split_rows(read.captions, settings.split), settings, checkpoint=out / "run.ckpt",
-                    host=seen_by_host, quiet=quiet, report=report)  # fmt: skip
+                    host=seen_by_host, quiet=quiet, report=watch.report, begun=watch.begun)  # fmt: skip
     made_by = {
         "base": {"name": clip, "sha256": base.sha256},
         "captions": {"name": captions.name, "sha256": read.sha256, "read": len(read.captions)},
@@ -125,11 +139,7 @@ def run(
         **provenance(),
     }
     if processes.is_first():
-        write_open_clip_folder(out, outcome.weights, base.config, preprocess=base.checkpoint.preprocess,
-                               made_by=made_by, tokenizer_folder=base.checkpoint.tokenizer_folder)  # fmt: skip
-        if outcome.low_rank:
-            with atomic_path(out / LORA_FILE) as path:
-                save_file({name: tensor.contiguous() for name, tensor in outcome.low_rank.items()}, path)
+        _write(out, outcome, base, made_by)
     processes.wait()
     return {
         "checkpoint": str(out),
@@ -173,12 +183,19 @@ BatchSize = Annotated[
     int | None, typer.Option(help="Captions a step. [default: the recipe's; 64 expressions]")
 ]
 LearningRate = Annotated[float | None, typer.Option(help="[default: the recipe's; 0.001]")]
+Patience = Annotated[
+    int | None,
+    typer.Option(min=1, help="Stop after so many epochs without a better validation loss. [default: never]"),
+]
 LoraRank = Annotated[
     int | None,
     typer.Option(min=0, help="Train low-rank updates only, and write them for load_lora_weights as well."),
 ]
 SplitBy = Annotated[str | None, typer.Option(help="image, or caption as the public code does.")]
 Limit = Annotated[int | None, typer.Option(help="Read this many captions, or expressions, only.")]
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write the losses for TensorBoard too, to OUT/tensorboard.")
+]
 MostBad = Annotated[float, typer.Option(min=0, max=1, help="Share of images that may be missing or broken.")]
 OrderSeed = Annotated[int, typer.Option(help="Of the order of the captions and all else that is random.")]
 
@@ -201,10 +218,12 @@ def register(app: typer.Typer) -> None:
         epochs: Epochs = None,
         batch_size: BatchSize = None,
         learning_rate: LearningRate = None,
+        patience: Patience = None,
         lora_rank: LoraRank = None,
         split: SplitBy = None,
         limit: Limit = None,
         max_bad_images: MostBad = 0.01,
+        tensorboard: TensorBoard = False,
         seed: OrderSeed = 0,
         out: Out = Path("out"),
         device: Device = "auto",
@@ -236,8 +255,9 @@ def register(app: typer.Typer) -> None:
             raise RequestError(
                 "a text tower is trained on --captions and their --images, starting from --clip"
             )
-        result = run(captions, images, clip, out, recipe, host, limit, max_bad_images, quiet, epochs=epochs, batch_size=batch_size,
-                     learning_rate=learning_rate, lora_rank=lora_rank, split=split, seed=seed)  # fmt: skip
+        result = run(captions, images, clip, out, recipe, host, limit, max_bad_images, tensorboard, quiet,
+                     epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, patience=patience,
+                     lora_rank=lora_rank, split=split, seed=seed)  # fmt: skip
         from negclip_core.training import processes
 
         best, last = result["best_epoch"], len(result["validation_loss"])
