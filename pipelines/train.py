@@ -66,10 +66,12 @@ def _read(
     from negclip_core.training.data import TrainingSet
     from negclip_core.training.features import feature_folder, image_features
     from negclip_core.training.tables import caption_tables
+    from negclip_core.training.text import reads_padding
 
+    padded = reads_padding(base.model)
     digest = fingerprint(captions)
     tables = caption_tables(islice(read_captions(captions), limit), base.tokenizer, out / "captions",
-                            key=f"{digest} {limit} {base.sha256}", quiet=quiet)  # fmt: skip
+                            key=f"{digest} {limit} {base.sha256}" + " padded" * padded, padded=padded, quiet=quiet)  # fmt: skip
     try:
         store = feature_folder(base, Path(cached_assets_path("negclip", "features")))
     except (OSError, ValueError) as error:
@@ -80,7 +82,7 @@ def _read(
     if features.bad:
         lines = [json.dumps({"file_name": name, "why": why}) for name, why in features.bad.items()]
         atomic_write_text(out / "bad_images.jsonl", "\n".join(lines) + "\n")
-    return _Read(TrainingSet.make(tables, features, base.tokenizer), tables, features, digest)
+    return _Read(TrainingSet.make(tables, features, base.tokenizer, padded), tables, features, digest)
 
 
 def _write(out: Path, outcome: "Outcome", base: "Clip", made_by: dict[str, Any]) -> None:
@@ -151,6 +153,17 @@ def run(
         "seconds": outcome.seconds,
         "samples_per_second": outcome.samples_per_second,
     }
+
+
+def _train_segmenter(data: Path | None, **request: Any) -> dict[str, Any]:
+    from pipelines import train_segmenter
+
+    if data is None:
+        raise RequestError(
+            f"--host {_SEGMENTER}: needs --data, the folder of {request['task']}'s files and images"
+        )
+    with clean_output():
+        return train_segmenter.run(train_segmenter.Request(data=data, **request))
 
 
 Captions = Annotated[
@@ -234,19 +247,10 @@ def register(app: typer.Typer) -> None:
         from pipelines.cli import show
 
         if host == _SEGMENTER:
-            if data is None:
-                raise RequestError(
-                    f"--host {_SEGMENTER}: needs --data, the folder of {task}'s files and images"
-                )
-            from pipelines import train_segmenter
-
             given: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate}
-            request = train_segmenter.Request(
-                task, data, out, model, text_encoder, steps, limit=limit, seed=seed, device=device, quiet=quiet,
-                **{name: value for name, value in given.items() if value is not None},
-            )  # fmt: skip
-            with clean_output():
-                trained = train_segmenter.run(request)
+            trained = _train_segmenter(data, task=task, out=out, model=model, text_encoder=text_encoder, steps=steps,
+                                       limit=limit, seed=seed, device=device, quiet=quiet,
+                                       **{name: value for name, value in given.items() if value is not None})  # fmt: skip
             line = (
                 f"{trained['checkpoint']}: {trained['steps']} steps on {trained['expressions']} expressions"
             )

@@ -200,7 +200,7 @@ def test_patience_ends_a_run_that_gets_no_better_and_is_remembered(begin: Train,
 def test_killed_and_resumed_through_the_command_line_the_weights_are_the_same() -> None:
     script = Path(__file__).parents[1] / "bench" / "kills.py"
     found = subprocess.run(
-        [sys.executable, str(script), "2", "24", "1"], capture_output=True, text=True, timeout=300
+        [sys.executable, str(script), "2", "60", "12"], capture_output=True, text=True, timeout=300
     )
     assert found.returncode == 0, found.stdout + found.stderr
     assert found.stdout.count("killed") == 2
