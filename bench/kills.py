@@ -19,6 +19,9 @@ from pathlib import Path
 
 import torch
 
+from pipelines import synthesize
+from pipelines.miniature import export
+
 # The command line as it is, but for the time between two states.
 _NEGCLIP = "import sys, negclip_core.training.loop as loop; loop._CHECKPOINT_SECONDS = 0.5; import pipelines.cli as c; c.main()"
 _WEIGHTS = "open_clip_model.safetensors"
@@ -30,19 +33,10 @@ def _negclip(*arguments: object) -> list[str]:
 
 def _captions(folder: Path, images: int) -> Path:
     """Negated captions of the drawn world's training split, beside its images."""
-    quiet = {"check": True, "capture_output": True}
-    made = subprocess.run(_negclip("miniature", "export", "--images", images, "--split", "train", "--out", folder,
-                                   "--json"), **quiet)  # fmt: skip
-    files = json.loads(made.stdout)["files"]
+    files = {name: Path(path) for name, path in export.run(folder, images, 0, "train")["files"].items()}
     out = folder / "negated.json"
-    subprocess.run(_negclip("synthesize", "--captions", files["captions"], "--instances", files["instances"],
-                            "--pipeline", "p1", "--out", out), **quiet)  # fmt: skip
+    synthesize.run(files["captions"], files["instances"], [], "p1", out, seed=0)
     return out
-
-
-def _saved_step(out: Path) -> int:
-    states = [path for path in (out / "run.ckpt", out / "run.older.ckpt") if path.exists()]
-    return int(torch.load(states[0], weights_only=True)["step"]) if states else 0
 
 
 class _Run:

@@ -4,7 +4,8 @@
 
 Captions are written in a stream, five an image, and read in a process of their own as `negclip train` reads them:
 file, tables on disk, the split into training and validation, and an epoch's batches of token ids in random order. What
-the process holds before it has read any caption (Python, torch, the tokenizer) is said by itself.
+the process holds before it has read any caption (Python, torch, the tokenizer) is said by itself. Pages of mapped files
+are the system's cache, and given back when memory is short.
 """
 
 import json
@@ -57,13 +58,16 @@ def _write(path: Path, count: int) -> None:
             file.write(foot)
 
 
-def _peak() -> float:
-    """Of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _memory() -> tuple[float, float]:
+    """Of this process in MiB: its peak so far, and what of its memory is now its own and not a page of a mapped file."""
+    own = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")
+    )
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, int(own.split()[1]) / 1024
 
 
 def _read(path: Path, folder: Path) -> None:
-    """What a child does: prints its peak before and after."""
+    """What a child does: prints its memory before, after reading, and after an epoch's batches."""
     import torch
 
     from negclip_core.clip import load_clip
@@ -73,14 +77,15 @@ def _read(path: Path, folder: Path) -> None:
 
     clip = load_clip("miniature/clip")
     clip.tokenizer(["a street with no cars"])
-    before = _peak()
+    found = [_memory()]
     tables = caption_tables(read_captions(path), clip.tokenizer, folder)
-    read = _peak()
+    found.append(_memory())
     rows, _ = split_rows(tables, "image")
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
     for batch in rows[: _BATCH * _BATCHES].split(_BATCH):
         tables.negated[batch], tables.asserted[batch]
-    print(json.dumps([before, read, _peak()]))
+    found.append(_memory())
+    print(json.dumps(found))
 
 
 def main(count: int, form: str) -> None:
@@ -91,9 +96,9 @@ def main(count: int, form: str) -> None:
             _write(path, number)
             child = subprocess.run([sys.executable, __file__, "--read", path, Path(name) / "tables"],
                                    check=True, stdout=subprocess.PIPE)  # fmt: skip
-        before, read, after = json.loads(child.stdout)
-        print(f"{number:,} captions of {number // 5:,} images: {before:.0f} MiB before any is read, a peak of {read:.0f} MiB "
-              f"while they are, {after:.0f} MiB with an epoch's batches", flush=True)  # fmt: skip
+        print(f"{number:,} captions of {number // 5:,} images, MiB:")
+        for when, (peak, own) in zip(("before", "read", "batches"), json.loads(child.stdout), strict=True):
+            print(f"  {when:8} peak {peak:5.0f}, without pages of mapped files {own:5.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -156,6 +156,31 @@ def test_a_full_disk_leaves_the_last_state(
     assert _same(begin(), whole)
 
 
+@pytest.mark.parametrize("room", [200, 100_000], ids=["for no captions", "for no state"])
+def test_a_full_disk_is_said_in_one_line(
+    corpus: Path, clip_folder: Path, tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from pipelines.cli import main
+
+    arguments = ["train", "--captions", corpus / "captions.json", "--images", corpus, "--clip", clip_folder,
+                 "--out", tmp_path / "out", "--batch-size", 8, "--epochs", 1, "--quiet"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["negclip", *map(str, arguments)])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capsys.readouterr()
+    assert ended.value.code == 1 and said.out == ""
+    assert len(said.err.splitlines()) == 1 and "make room, and repeat the command" in said.err
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0 and load_clip(tmp_path / "out")
+
+
 def test_what_a_killed_save_left_is_removed(begin: Train, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         begin(stop=3)
@@ -203,4 +228,4 @@ def test_killed_and_resumed_through_the_command_line_the_weights_are_the_same() 
         [sys.executable, str(script), "2", "60", "12"], capture_output=True, text=True, timeout=300
     )
     assert found.returncode == 0, found.stdout + found.stderr
-    assert found.stdout.count("killed") == 2
+    assert found.stdout.count("killed ") == 2
