@@ -1,6 +1,7 @@
 """A run that stops, however it stops, goes on from the last state that is whole, to the weights of one that did not."""
 
 import errno
+import io
 import json
 import os
 import resource
@@ -19,6 +20,8 @@ from negclip_core.errors import RequestError, UnfinishedWork
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.loop import Outcome, train
 from negclip_core.training.recipe import Recipe
+from negclip_core.training.states import States
+from pipelines.train import run
 
 STEPS = 12  # of the runs below, four an epoch
 Train = Callable[..., Outcome]
@@ -179,6 +182,50 @@ def test_a_full_disk_is_said_in_one_line(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0 and load_clip(tmp_path / "out")
+
+
+def test_a_disk_that_is_full_at_the_end_keeps_the_training(
+    corpus: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    request = (corpus / "captions.json", corpus, str(clip_folder), tmp_path / "out")
+    run(*request, epochs=1, batch_size=8, quiet=True)
+    weights = tmp_path / "out" / "open_clip_model.safetensors"
+    whole = weights.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(
+            UnfinishedWork, match=r"cannot be written .*its training is kept.*repeat the command"
+        ):
+            run(*request, epochs=1, batch_size=8, quiet=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert weights.read_bytes() == whole
+
+
+@pytest.mark.parametrize("at", [2, 4, 8])
+def test_an_interrupt_while_a_state_is_written_leaves_the_last(
+    tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = States(tmp_path / "run.ckpt")
+    states.save({"step": 1, "parameters": torch.zeros(3000)})
+
+    class File(io.FileIO):
+        """Ctrl-C comes at one of the pieces that torch writes."""
+
+        left = at
+
+        def write(self, content: Any) -> int:
+            File.left -= 1
+            if not File.left:
+                raise KeyboardInterrupt
+            return super().write(content)
+
+    monkeypatch.setattr(Path, "open", lambda path, mode="r": File(str(path), mode))
+    with pytest.raises(KeyboardInterrupt):
+        states.save({"step": 2, "parameters": torch.zeros(3000)})
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["run.ckpt"] and _step(tmp_path / "run.ckpt") == 1
 
 
 def test_what_a_killed_save_left_is_removed(begin: Train, tmp_path: Path) -> None:

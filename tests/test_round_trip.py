@@ -59,7 +59,7 @@ def test_trained_saved_and_loaded_elsewhere(
     for layout, out in (("transformers", "hub"), ("openai", "openai.pth")):
         convert(str(tmp_path / "trained"), tmp_path / out, layout)
 
-    images = [Image.open(corpus / f"{number}.png") for number in (0, 5)]
+    images: list[Image.Image] = [Image.open(corpus / f"{number}.png") for number in (0, 5)]
     before, ours = load_clip(start), load_clip(tmp_path / "trained")
     texts, pictures = ours.encode_text(TEXTS), ours.encode_image(images)
     torch.testing.assert_close(pictures, before.encode_image(images))

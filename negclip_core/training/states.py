@@ -43,7 +43,10 @@ class States:
                 if self._sound:
                     self.path.replace(self.older)
         except (OSError, RuntimeError) as error:
+            # torch tells what stopped it, a full disk or Ctrl-C, by a RuntimeError of its own.
             cause = error if isinstance(error, OSError) else error.__context__
+            if isinstance(cause, KeyboardInterrupt):
+                raise cause from None
             reason = cause.strerror if isinstance(cause, OSError) else reason_of(error)
             kept = (
                 "the last one is kept" if self.path.exists() or self.older.exists() else "there is none yet"
