@@ -17,6 +17,7 @@ from negclip_core.files import atomic_path, atomic_write_json, atomic_write_text
 from negclip_core.layouts import openai, transformers
 from negclip_core.layouts.embedded import text_encoders
 from negclip_core.layouts.shapes import first_fault
+from negclip_core.layouts.siglip import is_siglip
 from negclip_core.tensor_files import INDEX, fingerprint, read_tensors, within
 
 __all__ = [
@@ -55,6 +56,12 @@ class Checkpoint:
         True  # False: the file has no config, so heads and activation are OpenAI's by convention
     )
     dtypes: dict[str, torch.dtype] = field(default_factory=dict)  # of the file's tensors, by canonical name
+
+    @property
+    def for_open_clip_only(self) -> bool:
+        """Whether the text tower looks both ways or pools elsewhere than at the end token, which only open_clip can say."""
+        text = self.config["text_cfg"]
+        return bool(text.get("no_causal_mask")) or text.get("pool_type", "argmax") != "argmax"
 
 
 def read_checkpoint(path: Path, width: int | None = None) -> Checkpoint:
@@ -101,6 +108,10 @@ def _width(weights: Mapping[str, Tensor]) -> int:
 
 def _canonical(weights: dict[str, Tensor], path: Path, document: dict[str, Any]) -> Checkpoint:
     layout = "open_clip" if "model_cfg" in document else "openai"
+    if is_siglip(weights):
+        raise RequestError(
+            f"{path}: is a SigLIP, or a CLIP whose text tower is a module of its own; expected {_LAYOUTS}"
+        )
     try:
         if openai.is_openai(weights):
             found = openai.strip(weights)

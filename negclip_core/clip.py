@@ -147,17 +147,18 @@ class Clip:
         """The text tower as hosts have it: a new `CLIPTextModel`, or with `projection` a `CLIPTextModelWithProjection`.
 
         With `layers` it ends after so many blocks and the final norm: Stable Diffusion 2 reads the last block but one.
-
         Float32, in eval mode, on this CLIP's device; if `model` has been trained since it was loaded, so has this.
+        Raises RequestError where the tower is none that transformers has: it reads its padding, as SigLIP's do.
         """
+        if self.checkpoint.for_open_clip_only:
+            raise RequestError(
+                f"{self.name}: its text tower reads its padding, as SigLIP's do; no host has such a one"
+            )
         from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-        trained = "model" in self.__dict__
-        canonical = (
-            {k: v.detach() for k, v in self.model.state_dict().items()}
-            if trained
-            else self.checkpoint.weights
-        )
+        canonical = self.checkpoint.weights
+        if "model" in self.__dict__:
+            canonical = {k: v.detach() for k, v in self.model.state_dict().items()}
         config = text_config(self.config)
         if layers is not None:
             config["num_hidden_layers"] = layers
@@ -169,8 +170,8 @@ class Clip:
             encoder = kind(CLIPTextConfig(**config))
         own = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
         encoder.load_state_dict(own, assign=True)
-        embeddings = encoder.text_model.embeddings if projection else encoder.embeddings
-        embeddings.position_ids = torch.arange(self.config["text_cfg"]["context_length"])[None]
+        tower = encoder.text_model if projection else encoder
+        tower.embeddings.position_ids = torch.arange(self.config["text_cfg"]["context_length"])[None]
         return encoder.to(self.device).eval().requires_grad_(False)
 
     def _need_image_tower(self) -> None:

@@ -48,6 +48,10 @@ def write_checkpoint(
         )
     if layout not in _FILES and out.is_file():
         raise RequestError(f"{out}: {layout}'s layout is a folder, and a file of that name is there")
+    if layout != "open_clip" and checkpoint.for_open_clip_only:
+        raise RequestError(
+            f"{layout}'s layout cannot hold a text tower that reads its padding, as SigLIP's do; choose open_clip"
+        )
     weights = {
         name: tensor.to(checkpoint.dtypes.get(name, tensor.dtype))
         for name, tensor in checkpoint.weights.items()

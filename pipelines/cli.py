@@ -1,5 +1,6 @@
 """The command line: registers the verbs, prints their results, and turns errors into one line and an exit code."""
 
+import errno
 import json
 import sys
 from importlib.util import find_spec
@@ -24,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def show(document: Any, as_json: bool, lines: list[str]) -> None:
@@ -148,6 +151,12 @@ def _main() -> int:
     except NegclipError as error:
         print(f"negclip: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"negclip: {where}{error.strerror}; make room, and repeat the command", file=sys.stderr)
+        return 1
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from negclip_core.errors import RequestError
+from negclip_core.errors import RequestError, UnfinishedWork, reason_of
 from pipelines.console import clean_output
 from pipelines.options import AsJson, Device, Out, Quiet
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from negclip_core.clip import Clip
     from negclip_core.training.data import TrainingSet
     from negclip_core.training.features import Features
+    from negclip_core.training.loop import Outcome
     from negclip_core.training.tables import CaptionTables
 
 __all__ = ["register", "run"]
@@ -65,10 +66,12 @@ def _read(
     from negclip_core.training.data import TrainingSet
     from negclip_core.training.features import feature_folder, image_features
     from negclip_core.training.tables import caption_tables
+    from negclip_core.training.text import reads_padding
 
+    padded = reads_padding(base.model)
     digest = fingerprint(captions)
     tables = caption_tables(islice(read_captions(captions), limit), base.tokenizer, out / "captions",
-                            key=f"{digest} {limit} {base.sha256}", quiet=quiet)  # fmt: skip
+                            key=f"{digest} {limit} {base.sha256}" + " padded" * padded, padded=padded, quiet=quiet)  # fmt: skip
     try:
         store = feature_folder(base, Path(cached_assets_path("negclip", "features")))
     except (OSError, ValueError) as error:
@@ -79,44 +82,57 @@ def _read(
     if features.bad:
         lines = [json.dumps({"file_name": name, "why": why}) for name, why in features.bad.items()]
         atomic_write_text(out / "bad_images.jsonl", "\n".join(lines) + "\n")
-    return _Read(TrainingSet.make(tables, features, base.tokenizer), tables, features, digest)
+    return _Read(TrainingSet.make(tables, features, base.tokenizer, padded), tables, features, digest)
+
+
+def _write(out: Path, outcome: "Outcome", base: "Clip", made_by: dict[str, Any]) -> None:
+    """The trained CLIP as an open_clip folder; low-rank updates by themselves too."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    from negclip_core.checkpoints import write_open_clip_folder
+    from negclip_core.files import atomic_path
+    from negclip_core.training.low_rank import LORA_FILE
+
+    try:
+        write_open_clip_folder(out, outcome.weights, base.config, preprocess=base.checkpoint.preprocess,
+                               made_by=made_by, tokenizer_folder=base.checkpoint.tokenizer_folder)  # fmt: skip
+        if outcome.low_rank:
+            with atomic_path(out / LORA_FILE) as path:
+                save_file({name: tensor.contiguous() for name, tensor in outcome.low_rank.items()}, path)
+    except (OSError, SafetensorError) as error:
+        raise UnfinishedWork(
+            f"{out}: the trained CLIP cannot be written ({reason_of(error)}); its training is kept: make room, and repeat "
+            "the command"
+        ) from error
 
 
 def run(
     captions: Path, images: Path, clip: str, out: Path, recipe: str = "paper", host: str | None = None,
-    limit: int | None = None, max_bad_images: float = 0.01, quiet: bool = False, **changes: Any,
+    limit: int | None = None, max_bad_images: float = 0.01, tensorboard: bool = False, quiet: bool = False,
+    **changes: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Train by `recipe`, with `changes` to its settings, and write an open_clip folder to `out`."""
-    from safetensors.torch import save_file
-
-    from negclip_core.checkpoints import write_open_clip_folder
     from negclip_core.clip import load_clip
-    from negclip_core.files import atomic_path, make_output_folder, provenance
+    from negclip_core.files import make_output_folder, provenance
     from negclip_core.training import processes
     from negclip_core.training.data import split_rows
     from negclip_core.training.loop import train
-    from negclip_core.training.low_rank import LORA_FILE
     from negclip_core.training.recipe import load_recipe
+    from pipelines.watch import Watch
 
     settings = load_recipe(recipe, **changes)
     if settings.needs_host() and host is None:
         raise RequestError(f"recipe {recipe!r} asks a diffusion host; name it with --host")
+    watch = Watch(out, f"{clip}: {recipe}", tensorboard)
     base = load_clip(clip)
     make_output_folder(out)
     read = _read(captions, images, base, out, limit, max_bad_images, quiet)
     seen_by_host = None
     if host and settings.needs_host():
         seen_by_host = _host(host, images, read.captions.images, read.features.bad, settings.bf16)
-    log = out / "log.jsonl"
-
-    def report(entry: dict[str, Any]) -> None:
-        if not processes.is_first():
-            return
-        with log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-
     outcome = train(base.model, read.data, split_rows(read.captions, settings.split), settings, checkpoint=out / "run.ckpt",
-                    host=seen_by_host, quiet=quiet, report=report)  # fmt: skip
+                    host=seen_by_host, quiet=quiet, report=watch.report, begun=watch.begun)  # fmt: skip
     made_by = {
         "base": {"name": clip, "sha256": base.sha256},
         "captions": {"name": captions.name, "sha256": read.sha256, "read": len(read.captions)},
@@ -125,11 +141,7 @@ def run(
         **provenance(),
     }
     if processes.is_first():
-        write_open_clip_folder(out, outcome.weights, base.config, preprocess=base.checkpoint.preprocess,
-                               made_by=made_by, tokenizer_folder=base.checkpoint.tokenizer_folder)  # fmt: skip
-        if outcome.low_rank:
-            with atomic_path(out / LORA_FILE) as path:
-                save_file({name: tensor.contiguous() for name, tensor in outcome.low_rank.items()}, path)
+        _write(out, outcome, base, made_by)
     processes.wait()
     return {
         "checkpoint": str(out),
@@ -141,6 +153,17 @@ def run(
         "seconds": outcome.seconds,
         "samples_per_second": outcome.samples_per_second,
     }
+
+
+def _train_segmenter(data: Path | None, **request: Any) -> dict[str, Any]:
+    from pipelines import train_segmenter
+
+    if data is None:
+        raise RequestError(
+            f"--host {_SEGMENTER}: needs --data, the folder of {request['task']}'s files and images"
+        )
+    with clean_output():
+        return train_segmenter.run(train_segmenter.Request(data=data, **request))
 
 
 Captions = Annotated[
@@ -173,12 +196,19 @@ BatchSize = Annotated[
     int | None, typer.Option(help="Captions a step. [default: the recipe's; 64 expressions]")
 ]
 LearningRate = Annotated[float | None, typer.Option(help="[default: the recipe's; 0.001]")]
+Patience = Annotated[
+    int | None,
+    typer.Option(min=1, help="Stop after so many epochs without a better validation loss. [default: never]"),
+]
 LoraRank = Annotated[
     int | None,
     typer.Option(min=0, help="Train low-rank updates only, and write them for load_lora_weights as well."),
 ]
 SplitBy = Annotated[str | None, typer.Option(help="image, or caption as the public code does.")]
 Limit = Annotated[int | None, typer.Option(help="Read this many captions, or expressions, only.")]
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write the losses for TensorBoard too, to OUT/tensorboard.")
+]
 MostBad = Annotated[float, typer.Option(min=0, max=1, help="Share of images that may be missing or broken.")]
 OrderSeed = Annotated[int, typer.Option(help="Of the order of the captions and all else that is random.")]
 
@@ -201,10 +231,12 @@ def register(app: typer.Typer) -> None:
         epochs: Epochs = None,
         batch_size: BatchSize = None,
         learning_rate: LearningRate = None,
+        patience: Patience = None,
         lora_rank: LoraRank = None,
         split: SplitBy = None,
         limit: Limit = None,
         max_bad_images: MostBad = 0.01,
+        tensorboard: TensorBoard = False,
         seed: OrderSeed = 0,
         out: Out = Path("out"),
         device: Device = "auto",
@@ -215,19 +247,10 @@ def register(app: typer.Typer) -> None:
         from pipelines.cli import show
 
         if host == _SEGMENTER:
-            if data is None:
-                raise RequestError(
-                    f"--host {_SEGMENTER}: needs --data, the folder of {task}'s files and images"
-                )
-            from pipelines import train_segmenter
-
             given: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate}
-            request = train_segmenter.Request(
-                task, data, out, model, text_encoder, steps, limit=limit, seed=seed, device=device, quiet=quiet,
-                **{name: value for name, value in given.items() if value is not None},
-            )  # fmt: skip
-            with clean_output():
-                trained = train_segmenter.run(request)
+            trained = _train_segmenter(data, task=task, out=out, model=model, text_encoder=text_encoder, steps=steps,
+                                       limit=limit, seed=seed, device=device, quiet=quiet,
+                                       **{name: value for name, value in given.items() if value is not None})  # fmt: skip
             line = (
                 f"{trained['checkpoint']}: {trained['steps']} steps on {trained['expressions']} expressions"
             )
@@ -236,8 +259,9 @@ def register(app: typer.Typer) -> None:
             raise RequestError(
                 "a text tower is trained on --captions and their --images, starting from --clip"
             )
-        result = run(captions, images, clip, out, recipe, host, limit, max_bad_images, quiet, epochs=epochs, batch_size=batch_size,
-                     learning_rate=learning_rate, lora_rank=lora_rank, split=split, seed=seed)  # fmt: skip
+        result = run(captions, images, clip, out, recipe, host, limit, max_bad_images, tensorboard, quiet,
+                     epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, patience=patience,
+                     lora_rank=lora_rank, split=split, seed=seed)  # fmt: skip
         from negclip_core.training import processes
 
         best, last = result["best_epoch"], len(result["validation_loss"])

@@ -141,9 +141,15 @@ def test_tables_hold_what_the_records_do_across_chunks(
     records = [_caption(number) for number in range(9)]
     records[2] = replace(records[2], absent=("dog", "car", "dog"))
     records[5] = replace(records[5], absent=())
+    records[7:] = [
+        replace(record, file_name=name)
+        for record, name in zip(records[7:], ("cafés/1.png", "\udcff.png"), strict=True)
+    ]
     found = caption_tables(records, clip.tokenizer, tmp_path / "tables")
-    assert len(found) == 9 and found.images == ("0.png", "1.png", "2.png")
-    assert found.image.tolist() == [0, 1, 2] * 3 and found.holds.tolist() == [r.holds for r in records]
+    assert len(found) == 9 and found.images == ("0.png", "1.png", "2.png", "cafés/1.png", "\udcff.png")
+    assert found.image.tolist() == [0, 1, 2, 0, 1, 2, 0, 3, 4] and found.holds.tolist() == [
+        r.holds for r in records
+    ]
     rows = torch.tensor([8, 0, 5])
     for name in ("caption", "negated", "affirmative", "asserted"):
         texts = [getattr(records[row], name) for row in rows]
@@ -168,3 +174,7 @@ def test_tables_are_made_once_and_anew_after_an_interruption(clip: Clip, tmp_pat
     two = [_caption(1), _caption(2)]
     assert len(caption_tables(two, clip.tokenizer, tmp_path / "tables")) == 1
     assert len(caption_tables(two, clip.tokenizer, tmp_path / "tables", key="of another file")) == 2
+    # Of a version that kept them in another form.
+    done = tmp_path / "tables" / "tables.json"
+    done.write_text(json.dumps({**json.loads(done.read_text("utf-8")), "form": 1}), "utf-8")
+    assert len(caption_tables(two[:1], clip.tokenizer, tmp_path / "tables", key="of another file")) == 1

@@ -67,7 +67,8 @@ def test_packed_texts_have_the_states_and_gradients_of_padded_ones(
     torch.testing.assert_close(packed, padded, rtol=1e-5, atol=1e-5)
     assert gradients.keys() == expected.keys() and "positional_embedding" in gradients
     for name, gradient in gradients.items():
-        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5, msg=name)
+        size = max(1.0, float(expected[name].abs().max()))
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5 * size, msg=name)
 
 
 def test_a_batch_beyond_memory_has_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,4 +87,5 @@ def test_a_batch_beyond_memory_has_the_same_gradients(monkeypatch: pytest.Monkey
     assert sum(kept) == 2 * len(ids) and max(kept) < len(ids)  # each part forward, and again on the way back
     torch.testing.assert_close(parts, whole)
     for name, gradient in gradients.items():
-        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5, msg=name)
+        size = max(1.0, float(expected[name].abs().max()))
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5 * size, msg=name)

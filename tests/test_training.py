@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from negclip_core.clip import Clip, load_clip
-from negclip_core.errors import RequestError
 from negclip_core.training.captions_file import read_captions
 from negclip_core.training.data import TrainingSet, split_rows
 from negclip_core.training.loop import train
@@ -80,41 +79,6 @@ def test_an_objective_may_be_due_at_every_nth_step_only(
     assert len(seen) == len(range(0, steps, 3)) + 1  # and once in validation
 
 
-def test_a_run_killed_and_resumed_equals_one_that_was_not(
-    clip_folder: Path, data: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = torch.arange(len(data.image))
-    parts = (rows[:-6], rows[-6:])
-    whole = train(
-        load_clip(clip_folder).model, data, parts, _recipe(), checkpoint=tmp_path / "whole", quiet=True
-    )
-
-    monkeypatch.setattr("negclip_core.training.loop._CHECKPOINT_SECONDS", 0.0)
-    calls = 0
-
-    def stop(entry: dict[str, Any]) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(
-            load_clip(clip_folder).model,
-            data,
-            parts,
-            _recipe(),
-            checkpoint=tmp_path / "cut",
-            report=stop,
-            quiet=True,
-        )
-    resumed = train(
-        load_clip(clip_folder).model, data, parts, _recipe(), checkpoint=tmp_path / "cut", quiet=True
-    )
-    assert resumed.validation_loss == whole.validation_loss
-    assert all(torch.equal(resumed.weights[name], tensor) for name, tensor in whole.weights.items())
-
-
 def test_each_epoch_tells_how_often_the_true_text_wins(clip: Clip, data: TrainingSet, tmp_path: Path) -> None:
     rows = torch.arange(len(data.image))
     told: list[dict[str, Any]] = []
@@ -122,7 +86,7 @@ def test_each_epoch_tells_how_often_the_true_text_wins(clip: Clip, data: Trainin
           report=told.append)  # fmt: skip
     held = rows[-8:]
     assert (
-        [entry["epoch"] for entry in told] == [1, 2]
+        [entry["epoch"] for entry in told if "epoch" in entry] == [1, 2]
         and all(data.holds[held[:-1]])
         and not data.holds[held[-1]]
     )
@@ -135,18 +99,6 @@ def test_each_epoch_tells_how_often_the_true_text_wins(clip: Clip, data: Trainin
     ahead = ((negated - asserted) * data.features[data.image[held]]).sum(1)
     right = torch.where(data.holds[held], ahead > 0, ahead < 0)
     assert told[-1]["negation_accuracy"] == pytest.approx(float(right.float().mean()))
-
-
-def test_a_checkpoint_of_other_settings_is_refused(
-    clip_folder: Path, data: TrainingSet, tmp_path: Path
-) -> None:
-    rows = torch.arange(len(data.image))
-    parts = (rows[:-6], rows[-6:])
-    train(load_clip(clip_folder).model, data, parts, _recipe(), checkpoint=tmp_path / "c", quiet=True)
-    with pytest.raises(RequestError, match="other settings"):
-        train(
-            load_clip(clip_folder).model, data, parts, _recipe(seed=1), checkpoint=tmp_path / "c", quiet=True
-        )
 
 
 def test_train_writes_a_clip_that_loads_and_records_what_made_it(

@@ -29,8 +29,10 @@ class TrainingSet:
     empty: Tensor  # int32 [1, context], the prompt ""
 
     @classmethod
-    def make(cls, captions: CaptionTables, features: Features, tokenizer: Tokenizer) -> "TrainingSet":
-        """Point each caption at its image's features."""
+    def make(
+        cls, captions: CaptionTables, features: Features, tokenizer: Tokenizer, padded: bool = False
+    ) -> "TrainingSet":
+        """Point each caption at its image's features. `padded` as in `caption_tables`."""
         rows = torch.tensor([features.row.get(name, -1) for name in captions.images], dtype=torch.long)
         return cls(
             features=features.table,
@@ -42,7 +44,7 @@ class TrainingSet:
             asserted=captions.asserted,
             holds=captions.holds,
             absent=captions.absent,
-            empty=tokenise(tokenizer, [""]),
+            empty=tokenise(tokenizer, [""], padded),
         )
 
     def pictures_of(self, thing: int) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from negclip_core.files import atomic_path
+from negclip_core.training.states import States
 
 __all__ = ["Average", "cosine", "fit", "kept"]
 
@@ -85,10 +86,10 @@ def fit(
     Everything random in a step must come from torch's generator, which is seeded from `seed` and the step, so that
     a run resumed from `checkpoint` equals one that was never interrupted.
     """
+    states = States(checkpoint, quiet)
     start = 0
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+    if (state := states.load()) is not None:
         start = state["step"]
         for key, module in modules.items():
             module.load_state_dict(state["modules"][key])
@@ -96,10 +97,6 @@ def fit(
             optimizer.load_state_dict(saved)
         if average:
             average.values = state["average"]
-
-    def save(step: int) -> None:
-        with atomic_path(checkpoint) as path:
-            torch.save({"step": step, **_state(modules, optimizers, average)}, path)
 
     saved_at = time.monotonic()
     bar = tqdm(range(start, steps), initial=start, total=steps, desc=name, disable=quiet, mininterval=5)
@@ -123,7 +120,7 @@ def fit(
                 shown[key] = 0.8 * shown.get(key, float(value.detach())) + 0.2 * float(value.detach())
             bar.set_postfix({key: f"{value:.4f}" for key, value in shown.items()}, refresh=False)
         if time.monotonic() - saved_at > _CHECKPOINT_SECONDS:
-            save(step + 1)
+            states.save({"step": step + 1, **_state(modules, optimizers, average)})
             saved_at = time.monotonic()
     if start < steps:
-        save(steps)
+        states.save({"step": steps, **_state(modules, optimizers, average)})

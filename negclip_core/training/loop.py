@@ -18,10 +18,12 @@ from negclip_core.training.low_rank import merge_low_rank
 from negclip_core.training.objectives import Situation
 from negclip_core.training.recipe import Recipe
 from negclip_core.training.run import Run
+from negclip_core.training.states import States
 
 __all__ = ["Outcome", "train"]
 
 _CHECKPOINT_SECONDS = 60.0
+_TOLD_STEPS = 10
 _PROBED = 2048
 
 
@@ -76,20 +78,24 @@ def train(
     host: Any = None,
     quiet: bool = False,
     report: Callable[[dict[str, Any]], None] = lambda entry: None,
+    begun: Callable[[int], None] = lambda step: None,
 ) -> Outcome:
     """Fine-tune the text side of `model`, in place.
 
     Args:
         rows: rows of `data` for training and for validation.
-        checkpoint: where the run's state is kept; if it exists the run goes on from it, to the same weights as if it
-            had never stopped.
+        checkpoint: where the run's state is kept (see `States`); if there is one the run goes on from it, to the same
+            weights as if it had never stopped.
         host: what the objective `host_score` reads.
-        report: called after each epoch with {"epoch", "step", "validation_loss", "negation_accuracy"}; the last is the
-            share of validation captions whose true text is nearer to the image than its counterpart is.
+        report: called after the first and every tenth step with {"step", "training_loss"}, of that step alone, and
+            after each epoch with {"epoch", "step", "validation_loss", "negation_accuracy"}; the last is the share of
+            validation captions whose true text is nearer to the image than its counterpart is.
+        begun: called once, before any `report`, with the number of steps that the run goes on after. What a run that
+            was stopped had reported of later ones is reported again.
 
     Raises:
         RequestError: the checkpoint is of another run, or there are fewer rows than one batch.
-        UnfinishedWork: the loss is no longer a number.
+        UnfinishedWork: the loss is no longer a number, or the state cannot be written.
     """
     train_rows, validation_rows = (part[_usable(data, recipe)[part]] for part in rows)
     # So that each process has as many.
@@ -104,46 +110,45 @@ def train(
             f"a batch of {recipe.batch_size} cannot be shared by {processes.count()} processes; choose a multiple"
         )
     run = Run(model, recipe, data, len(train_rows) // recipe.batch_size, host)
-    if checkpoint.exists():
-        run.load(checkpoint)
-    _take_steps(run, train_rows, validation_rows, checkpoint, quiet, report)
+    states = States(checkpoint, quiet)
+    run.load(states)
+    begun(run.step)
+    _take_steps(run, train_rows, validation_rows, states, quiet, report)
     with torch.no_grad():
         for name, parameter in run.parameters.items():
             parameter.copy_(run.best[name])
     low_rank = merge_low_rank(model) if recipe.lora_rank else {}
     weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    best = min(range(len(run.losses)), key=run.losses.__getitem__)
-    return Outcome(
-        weights, low_rank, best + 1, run.losses, run.seconds, run.step * recipe.batch_size / run.seconds
-    )
+    speed = run.step * recipe.batch_size / run.seconds
+    return Outcome(weights, low_rank, run.best_epoch, run.losses, run.seconds, speed)
 
 
 def _take_steps(
-    run: Run, rows: Tensor, validation_rows: Tensor, checkpoint: Path, quiet: bool,
+    run: Run, rows: Tensor, validation_rows: Tensor, states: States, quiet: bool,
     report: Callable[[dict[str, Any]], None],
 ) -> None:  # fmt: skip
     """All steps that the run has not taken yet; its state is saved every minute and at the end."""
-    recipe = run.recipe
-    per_epoch, total = run.per_epoch, run.total
+    recipe, per_epoch = run.recipe, run.per_epoch
     saved_at = started = time.monotonic()
-    bar = tqdm(total=total, initial=run.step, desc="training", unit="step", disable=quiet or not processes.is_first(),
+    bar = tqdm(total=run.total, initial=run.step, desc="training", unit="step", disable=quiet or not processes.is_first(),
                mininterval=2)  # fmt: skip
     order = None
-    while run.step < total:
+    while not run.is_over:
         within = run.step % per_epoch
         if order is None or not within:
             order = _order(run, len(rows))
         loss = run.take_step(rows[order[within * recipe.batch_size : (within + 1) * recipe.batch_size]])
         bar.update()
-        if run.step % 10 == 0:
+        if run.step == 1 or run.step % _TOLD_STEPS == 0:
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            report({"step": run.step, "training_loss": loss})
         if run.step % per_epoch == 0:
             _end_epoch(run, validation_rows, report)
         now = time.monotonic()
-        if now - saved_at > _CHECKPOINT_SECONDS or run.step in (total, per_epoch):
+        if now - saved_at > _CHECKPOINT_SECONDS or run.step == per_epoch or run.is_over:
             run.seconds += now - started
             started = saved_at = now
-            run.save(checkpoint)
+            run.save(states)
     bar.close()
 
 

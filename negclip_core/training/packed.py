@@ -3,7 +3,7 @@
 Attention is causal and pooling is at the end token, so what comes after it cannot matter; the public script computes it
 all the same, 77 positions a caption. Here the tokens of all texts are the rows of one matrix, sorted by the texts'
 lengths, and only attention, which looks across tokens, sees them as texts: those of one length together. In the last
-block nothing but the end tokens' states is asked for.
+block nothing but the end tokens' states is asked for. A tower that reads its padding gets it, at open_clip's own hands.
 """
 
 import torch
@@ -12,6 +12,8 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+from negclip_core.training.text import reads_padding
 
 __all__ = ["pooled"]
 
@@ -22,15 +24,19 @@ def pooled(model: CLIP, ids: Tensor) -> Tensor:
     """The projected states at the end tokens, float [n, embed_dim], not normalised; equal to `model.encode_text(ids)`.
 
     Args:
-        model: with causal attention, as all of OpenAI's and open_clip's CLIPs have.
-        ids: int [n, length]; the end token has the highest id of its row.
+        ids: int [n, length]; the end token has the highest id of its row. A tower that reads its padding needs its whole
+            context.
     """
+    padded = reads_padding(model)
+    encode = type(model).encode_text if padded else _pooled
     lengths, order = (ids.argmax(1) + 1).sort(stable=True)
+    if padded:
+        lengths = torch.full_like(lengths, ids.shape[1])
     parts = ids[order].split(_rows_at_once(lengths))
     if len(parts) > 1 and torch.is_grad_enabled():
-        rows = [checkpoint(_pooled, model, part, use_reentrant=False) for part in parts]
+        rows = [checkpoint(encode, model, part, use_reentrant=False) for part in parts]
     else:
-        rows = [_pooled(model, part) for part in parts]
+        rows = [encode(model, part) for part in parts]
     return torch.cat(rows)[order.argsort()]
 
 

@@ -26,6 +26,7 @@ class Recipe:
     bf16: bool = False  # on processors that are faster with it
     warm_up: int = 0  # steps in which the learning rate rises to its full
     decay: bool = False  # the learning rate falls to zero along half a cosine; else it stays
+    patience: int = 0  # epochs without a better validation loss after which a run ends; 0: all epochs are run
     lora_rank: int = 0  # train updates of this rank of the text tower's matrices, and nothing else
     frozen: tuple[str, ...] = ("visual.", "ln_final.")  # how parameters' names begin; the paper's choice
 

@@ -3,8 +3,7 @@
 import copy
 import json
 import math
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import MISSING, asdict, fields
 from typing import Any
 
 import torch
@@ -12,13 +11,13 @@ from open_clip.model import CLIP
 from torch import Tensor
 
 from negclip_core.errors import RequestError, UnfinishedWork
-from negclip_core.files import atomic_path
 from negclip_core.precision import mixed_precision
 from negclip_core.training import processes
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.low_rank import add_low_rank, is_low_rank
 from negclip_core.training.objectives import Situation, create
 from negclip_core.training.recipe import Recipe
+from negclip_core.training.states import States
 
 __all__ = ["Run"]
 
@@ -83,22 +82,34 @@ class Run:
         self.step += 1
         return float(loss.detach())
 
-    def save(self, path: Path) -> None:
-        """Write the state, whole or not at all; the first of several processes does."""
-        if not processes.is_first():
-            return
-        parts = {name: p.detach() for name, p in self.parameters.items()}
-        state = {"step": self.step, "seconds": self.seconds, "losses": self.losses, "best": self.best,
-                 "parameters": parts, "optimizer": self.optimizer.state_dict(),
-                 "recipe": json.dumps(asdict(self.recipe), sort_keys=True)}  # fmt: skip
-        with atomic_path(path) as temporary:
-            torch.save(state, temporary)
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights are `best`, counted from 1; the last of several as good. 0 before the first ends."""
+        return len(self.losses) - self.losses[::-1].index(min(self.losses)) if self.losses else 0
 
-    def load(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
-        if state["recipe"] != json.dumps(asdict(self.recipe), sort_keys=True):
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are taken, or the recipe's patience has run out."""
+        patience = self.recipe.patience
+        return self.step >= self.total or 0 < patience <= len(self.losses) - self.best_epoch
+
+    def save(self, states: States) -> None:
+        """Write the state, whole or not at all."""
+        parts = {name: p.detach() for name, p in self.parameters.items()}
+        states.save(
+            {"step": self.step, "seconds": self.seconds, "losses": self.losses, "best": self.best,
+             "parameters": parts, "optimizer": self.optimizer.state_dict(),
+             "recipe": json.dumps(asdict(self.recipe), sort_keys=True)}
+        )  # fmt: skip
+
+    def load(self, states: States) -> None:
+        """Go on from the newest state, if there is one. Raises RequestError where that is of a run with other settings."""
+        state = states.load()
+        if state is None:
+            return
+        if "recipe" not in state or _settings(state["recipe"]) != _settings(json.dumps(asdict(self.recipe))):
             raise RequestError(
-                f"{path}: belongs to a run with other settings; give another --out, or delete it to start anew"
+                f"{states.path}: belongs to a run with other settings; give another --out, or delete it to start anew"
             )
         self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
         self.best = state["best"]
@@ -106,3 +117,9 @@ class Run:
             for name, parameter in self.parameters.items():
                 parameter.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _settings(recipe: str) -> dict[str, Any]:
+    """A recipe's settings from JSON; one that is newer than the run they are of counts as left at its default."""
+    known = {each.name: each.default for each in fields(Recipe) if each.default is not MISSING}
+    return {**json.loads(json.dumps(known)), **json.loads(recipe)}

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +26,7 @@ __all__ = ["CaptionTables", "ThingTable", "TokenTable", "caption_tables"]
 _TEXTS = ("caption", "negated", "affirmative", "asserted")
 _AT_ONCE = 4096
 _DONE = "tables.json"
+_FORM = 2  # of the files; those of another are made anew
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,12 @@ def caption_tables(
     folder: Path,
     *,
     key: str = "",
+    padded: bool = False,
     quiet: bool = True,
 ) -> CaptionTables:
     """The tables of `records`, kept in `folder`; where they are there already, of the same `key`, `records` is not read.
+
+    With `padded`, texts are kept with their padding, for a tower that reads it.
 
     A pass that is interrupted leaves a folder without its last file, and is begun anew.
     """
@@ -117,10 +121,10 @@ def caption_tables(
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Of several processes one writes; the others wait, and read.
     with FileLock(folder.with_suffix(".lock")):
-        if not done.exists() or read_json(done).get("key") != key:
+        if not done.exists() or [read_json(done).get(name) for name in ("form", "key")] != [_FORM, key]:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            _write(records, tokenizer, folder, key, quiet)
+            _write(records, tokenizer, folder, key, padded, quiet)
     about = read_json(done)
     texts = {
         name: TokenTable(
@@ -136,11 +140,11 @@ def caption_tables(
         _read(folder / "absent.starts", torch.int64),
     )
     image, holds = _read(folder / "image", torch.int64), _read(folder / "holds", torch.bool)
-    return CaptionTables(tuple(about["images"]), image, holds, things, **texts)
+    return CaptionTables(_names(folder), image, holds, things, **texts)
 
 
 def _write(
-    records: Iterable[NegatedCaption], tokenizer: Tokenizer, folder: Path, key: str, quiet: bool
+    records: Iterable[NegatedCaption], tokenizer: Tokenizer, folder: Path, key: str, padded: bool, quiet: bool
 ) -> None:
     images: dict[str, int] = {}
     things: dict[str, int] = {}
@@ -148,22 +152,34 @@ def _write(
     with _Columns(folder) as columns:
         bar = tqdm(desc="reading captions", unit="caption", disable=quiet, mininterval=2)
         for chunk in _chunks(records):
-            image = [images.setdefault(record.file_name, len(images)) for record in chunk]
+            fresh = [name for name in dict.fromkeys(r.file_name for r in chunk) if name not in images]
+            images.update(zip(fresh, range(len(images), len(images) + len(fresh)), strict=True))
+            names = [name.encode("utf-8", "surrogatepass") for name in fresh]
+            columns.add("images.names", np.frombuffer(b"".join(names), np.uint8))
+            columns.add_starts("images.starts", np.array([len(name) for name in names], np.int64))
+            image = [images[record.file_name] for record in chunk]
             columns.add("image", np.array(image, np.int64))
             columns.add("holds", np.array([record.holds for record in chunk]))
             denied = [[things.setdefault(t, len(things)) for t in dict.fromkeys(r.absent)] for r in chunk]
             columns.add("absent.things", np.fromiter(chain.from_iterable(denied), np.int32))
             columns.add_starts("absent.starts", np.array([len(each) for each in denied], np.int64))
             for name in _TEXTS:
-                ids = tokenise(tokenizer, [getattr(record, name) for record in chunk])
+                ids = tokenise(tokenizer, [getattr(record, name) for record in chunk], padded)
                 context = ids.shape[1]
-                lengths = ids.argmax(1) + 1
+                lengths = torch.full((len(ids),), context) if padded else ids.argmax(1) + 1
                 columns.add(f"{name}.tokens", ids[torch.arange(context)[None] < lengths[:, None]].numpy())
                 columns.add_starts(f"{name}.starts", lengths.numpy())
             bar.update(len(chunk))
         bar.close()
-    about = {"key": key, "context": context, "things": list(things), "images": list(images)}
+    about = {"form": _FORM, "key": key, "context": context, "things": list(things)}
     atomic_write_json(folder / _DONE, about)
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    """The images' file names, which lie end to end."""
+    flat = (folder / "images.names").read_bytes()
+    starts = _read(folder / "images.starts", torch.int64).tolist()
+    return tuple(flat[begin:after].decode("utf-8", "surrogatepass") for begin, after in pairwise(starts))
 
 
 def _chunks(records: Iterable[NegatedCaption]) -> Iterator[list[NegatedCaption]]:

@@ -7,7 +7,9 @@ import torch
 from open_clip.model import CLIP
 from torch import Tensor
 
-__all__ = ["TextStates", "Tokenizer", "cut", "says_nothing", "text_states", "tokenise"]
+from negclip_core.errors import RequestError
+
+__all__ = ["TextStates", "Tokenizer", "cut", "reads_padding", "says_nothing", "text_states", "tokenise"]
 
 Tokenizer = Callable[[list[str]], Tensor]
 
@@ -19,6 +21,14 @@ class TextStates:
     penultimate: Tensor  # float [n, length, width], before the last block (transformers' `hidden_states[-2]`)
     last: Tensor  # float [n, length, width], after the final layer norm (`last_hidden_state`)
     pooled: Tensor  # float [n, embed_dim], the projected state at the end token, not normalised
+
+
+def reads_padding(model: CLIP) -> bool:
+    """Whether what stands after the end token moves a text's embedding, as in SigLIP's towers; in CLIP's it does not.
+
+    It does where attention looks both ways, or where the state at a fixed position is pooled.
+    """
+    return model.attn_mask is None or model.text_pool_type != "argmax"
 
 
 def cut(ids: Tensor) -> Tensor:
@@ -41,7 +51,15 @@ def text_states(model: CLIP, ids: Tensor, strangers: tuple[Tensor, Tensor] | Non
     Args:
         strangers: bool [n, length], where words stand that are in no vocabulary, and their embeddings float
             [n, length, width].
+
+    Raises:
+        RequestError: the tower reads its padding, so that its states are none that a host reads.
     """
+    if reads_padding(model):
+        raise RequestError(
+            "this CLIP's text tower reads its padding, as SigLIP's do, and no host reads its tokens' states; train it by "
+            "embeddings alone, as the recipe paper does"
+        )
     length = ids.shape[1]
     mask = model.attn_mask[:length, :length]
     x = model.token_embedding(ids)
@@ -56,9 +74,14 @@ def text_states(model: CLIP, ids: Tensor, strangers: tuple[Tensor, Tensor] | Non
     return TextStates(x, last, ends @ model.text_projection)
 
 
-def tokenise(tokenizer: Tokenizer, texts: list[str]) -> Tensor:
-    """Token ids int32 [n, context], padded after the end token with the end token, as Stable Diffusion's tokenizer pads."""
+def tokenise(tokenizer: Tokenizer, texts: list[str], padded: bool = False) -> Tensor:
+    """Token ids int32 [n, context], padded after the end token with the end token, as Stable Diffusion's tokenizer pads.
+
+    With `padded`, for a tower that reads its padding, they stay as the tokenizer pads them.
+    """
     ids = torch.cat([tokenizer(texts[i : i + 4096]) for i in range(0, len(texts), 4096)])
+    if padded:
+        return ids.to(torch.int32)
     ends = ids.argmax(1, keepdim=True)
     after = torch.arange(ids.shape[1])[None] > ends
     return torch.where(after, ids.gather(1, ends), ids).to(torch.int32)

@@ -1,0 +1,95 @@
+"""A run's state on disk: the last two are kept, each whole or not at all, and damage shows before one is read."""
+
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+import torch
+
+from negclip_core.errors import RequestError, UnfinishedWork, reason_of
+from negclip_core.files import atomic_path
+from negclip_core.training import processes
+
+__all__ = ["States"]
+
+_DAMAGE = (BadZipFile, EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError)
+
+
+class States:
+    """The last two states of a run: the newer at `path`, the older beside it, read where the newer is damaged."""
+
+    def __init__(self, path: Path, quiet: bool = False) -> None:
+        self.path = Path(os.path.realpath(path))
+        self.older = self.path.with_name(f"{self.path.stem}.older{self.path.suffix}")
+        self.quiet = quiet
+        self._sound = False  # whether what is at `path` may take the place of the older
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write a state of tensors, numbers, texts and dicts and lists of them; the first of several processes does.
+
+        Raises:
+            UnfinishedWork: it cannot be written, as on a full disk; what was there still is.
+        """
+        if not processes.is_first():
+            return
+        try:
+            with atomic_path(self.path) as temporary:
+                # Through a file of Python's: torch's own does not say why it could not write.
+                with temporary.open("wb") as file:
+                    torch.save(state, file)
+                if self._sound:
+                    self.path.replace(self.older)
+        except (OSError, RuntimeError) as error:
+            # torch tells what stopped it, a full disk or Ctrl-C, by a RuntimeError of its own.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if isinstance(cause, KeyboardInterrupt):
+                raise cause from None
+            reason = cause.strerror if isinstance(cause, OSError) else reason_of(error)
+            kept = (
+                "the last one is kept" if self.path.exists() or self.older.exists() else "there is none yet"
+            )
+            raise UnfinishedWork(
+                f"{self.path}: the run's state cannot be written ({reason}); {kept}: make room, and repeat the command"
+            ) from error
+        self._sound = True
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest state that is whole; None where there is none yet.
+
+        Raises:
+            RequestError: there are states, and all of them are damaged.
+        """
+        if processes.is_first():
+            # Of writing that was killed.
+            for half in self.path.parent.glob(f".{self.path.stem}.*{self.path.suffix}"):
+                half.unlink()
+        damaged: list[str] = []
+        for path in (self.path, self.older):
+            if not path.exists():
+                continue
+            try:
+                state = _read(path)
+            except _DAMAGE as error:
+                damaged.append(f"{path} is damaged ({reason_of(error)})")
+                continue
+            self._sound = path == self.path
+            if damaged and processes.is_first() and not self.quiet:
+                print(f"negclip: {damaged[0]}; going on from {path}, the state before it", file=sys.stderr)
+            return state
+        if damaged:
+            raise RequestError(
+                f"{', and '.join(damaged)}; delete what is damaged to start anew, or give another --out"
+            )
+        return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    # Each tensor lies in the file with a checksum, which torch writes and does not look at.
+    with ZipFile(path) as archive:
+        if (wrong := archive.testzip()) is not None:
+            raise ValueError(f"the checksum of {wrong} is wrong")
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state
