@@ -29,12 +29,12 @@ negclip eval valse-existence,negrefcocog,retrieval,celeba --arms "vanilla,negati
 arms="vanilla,affirmative-rest,negationclip,negationclip-no-gate,negative-prompt,both$others"
 negclip eval t2i-negation --arms "$arms" --limit 560 --steps 10 --out "$work/eval-pictures"
 negclip eval t2i-negation --arms "$arms" --limit 560 --steps 10 --guidance-scale 1 --out "$work/eval-pictures"
-negclip eval t2i-negation --lora miniature/few-steps --limit 560 --out "$work/eval-few-steps" \
+negclip eval t2i-negation --lora "$work/few-steps" --limit 560 --out "$work/eval-few-steps" \
     --arms vanilla,affirmative-rest,negationclip,negative-prompt,nag,vsf
 
 # 5. Does it find "the man without a hat", and nothing where there is none? Refined: sharpened by Segment Anything.
 negclip eval refcocog-negated,refcocog,grefcoco --out "$work/eval-masks" \
-    --arms vanilla,negationclip,negationclip-no-gate,vanilla-refined,negationclip-refined
+    --arms vanilla,negationclip,negationclip-no-gate,vanilla-refined,negationclip-refined,negationclip-proposed
 
 # 6. What could a perfect tower draw, how far is the judge to be trusted, and what do pairs look like that nobody picked?
 python runs/target_states.py miniature "$work/clip" "$work/captioned/negated_captions.json"
@@ -42,6 +42,6 @@ python runs/judge_against_people.py docs/results/labelled/labels.json
 python runs/unpicked.py "$work/unpicked.png"
 
 # 7. What ships: half precision, 50 MB at most.
-for part in clip negationclip stable-diffusion clipseg sam few-steps judge; do
+for part in clip negationclip stable-diffusion clipseg sam judge; do
     rm -rf "negclip_core/miniature/$part" && cp -r "$work/$part" negclip_core/miniature/
 done
