@@ -1,5 +1,6 @@
 """Captions that say what is absent: only what the annotations confirm, only in words that fit, nothing held out."""
 
+import asyncio
 import json
 import re
 from collections import defaultdict
@@ -10,7 +11,7 @@ import pytest
 
 from negclip_core.captions.annotated import Annotations, LikelyProposer, RandomProposer, plural
 from negclip_core.captions.questions import asked
-from negclip_core.captions.synthesis import Claim, Synthesis, from_proposals, from_questions
+from negclip_core.captions.synthesis import Claim, Progress, Roles, Task, synthesize
 from negclip_core.captions.writing import PhrasingWriter
 from negclip_core.errors import RequestError
 from negclip_core.language import has_negation
@@ -127,17 +128,16 @@ def test_rand_p1_says_of_anything_what_it_does_not_wear(written: dict[str, dict]
 
 def test_what_cannot_be_seen_is_not_written() -> None:
     class Blind:
-        def present(self, image: object, claim: Claim) -> None:
+        def present(self, image: object, claim: Claim, rng: object) -> None:
             return None
 
     annotations = Annotations({
         "images": [{"id": 1}], "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}],
         "annotations": [{"image_id": 1, "category_id": 1}],
     })  # fmt: skip
-    result = Synthesis()
-    from_proposals("p1", [({"id": 1}, "a dog")], RandomProposer(annotations), Blind(), PhrasingWriter(annotations),
-                   np.random.default_rng(0), result)  # fmt: skip
-    assert not result.absent and result.rejected == {"cannot be verified": 1}
+    roles = Roles({"p1": RandomProposer(annotations)}, Blind(), PhrasingWriter(annotations), proposals=3)
+    outcome = asyncio.run(synthesize(Task("p1", 1, {"id": 1}, "a dog"), Progress(), roles, seed=0))
+    assert outcome.entry is None and outcome.reason == "cannot be verified"
 
 
 def test_a_thing_that_the_caption_names_is_not_proposed(world: dict[str, Path]) -> None:
@@ -173,11 +173,12 @@ def test_every_question_of_the_world_is_understood(written: dict[str, dict], wor
 
 def test_an_answer_is_kept_as_true_or_as_refuted() -> None:
     annotations = Annotations({"images": [], "categories": [{"id": 1, "name": "car"}], "annotations": []})
-    result, image = Synthesis(), {"id": 1, "where": "on the street"}
-    questions = [(image, "a street", Claim("car"), False), (image, "a street", Claim("car"), True)]
-    from_questions(iter(questions), PhrasingWriter(annotations), np.random.default_rng(0), result)
-    assert [entry["absent"] for entry in result.absent] == [["car"]]
-    assert [entry["absent"] for entry in result.present] == [["car"]]
+    roles = Roles({}, annotations, PhrasingWriter(annotations))
+    for holds, state in ((False, "absent"), (True, "present")):
+        image, claims = {"id": 1, "where": "on the street"}, (Claim("car"),)
+        task = Task("p2", 1, image, "a street", "Are there any cars?", claims, holds)
+        outcome = asyncio.run(synthesize(task, Progress(), roles, seed=0))
+        assert outcome.state == state and outcome.entry is not None and outcome.entry["absent"] == ["car"]
 
 
 @pytest.mark.parametrize(
