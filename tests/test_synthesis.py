@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from negclip_core.captions.annotated import Annotations, LikelyProposer, RandomProposer, plural
+from negclip_core.captions.checks import failure
 from negclip_core.captions.questions import asked
 from negclip_core.captions.synthesis import Claim, Progress, Roles, Task, synthesize
 from negclip_core.captions.writing import PhrasingWriter
@@ -79,6 +80,19 @@ def test_nothing_held_out_is_called_absent(written: dict[str, dict]) -> None:
         for entry in (*document["annotations"], *document["present"]):
             for thing in entry["absent"]:
                 assert split_of("place_kind", places[entry["image_id"]], thing) == "train"
+
+
+def test_phrasings_pass_the_checks_that_language_models_must(
+    written: dict[str, dict], world: dict[str, Path]
+) -> None:
+    names = Annotations(json.loads(world["instances"].read_text("utf-8"))).names
+    for document in written.values():
+        for entry in (*document["annotations"], *document["present"]):
+            text = entry.get("updated_caption") or entry["negated"]
+            # A seat on which nobody is may also be said to be "not in use".
+            unused = {"use", "used"} if entry["of"] and entry["absent"] == ["person"] else set()
+            forms = [names.of(thing) | unused for thing in entry["absent"]]
+            assert failure(text, entry["caption"], forms, entry["affirmative"]) == "", text
 
 
 def test_p1_names_what_is_likely_and_rand_p1_anything(written: dict[str, dict]) -> None:

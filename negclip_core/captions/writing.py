@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from negclip_core.captions.annotated import NOTHING_WORN, Annotations
+from negclip_core.captions.checks import failure
 from negclip_core.captions.phrasings import (
     LAST_NOUN,
     Absence,
@@ -97,11 +98,18 @@ class PhrasingWriter:
         if found is None or not all(claim.thing in self.annotations.worn for claim in claims):
             return None
         worn = [Worn(c.thing, **self.annotations.worn[c.thing]) for c in claims]
-        text = lacking(found[0], worn, rng, split=self.split)
         before, after = caption[: found.start()], caption[found.end() :]
-        lacks = text.text if claims[0].of in _PEOPLE else text.text.replace(" who ", " that ")
-        said, rest, there = (f"{before}{part}{after}" for part in (lacks, text.affirmative, text.asserted))
-        return Negated(said, rest, there, text.template)
+        forms = [self.annotations.names.of(claim.thing) for claim in claims]
+        for _ in range(_TRIES):
+            text = lacking(found[0], worn, rng, split=self.split)
+            lacks = text.text if claims[0].of in _PEOPLE else text.text.replace(" who ", " that ")
+            said, rest, there = (
+                f"{before}{part}{after}" for part in (lacks, text.affirmative, text.asserted)
+            )
+            # "without glasses and a hat" may be read as with a hat, "without a hat or glasses and a dog" as without a dog.
+            if len(claims) == 1 or not failure(said, caption, forms, rest):
+                return Negated(said, rest, there, text.template)
+        return None
 
     def _looks(self, claim: Claim, rng: np.random.Generator) -> Negated:
         """A phrase for a thing that is not of a colour, or on which nobody is."""
