@@ -84,6 +84,19 @@ def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     return dict(document)
 
 
+def _check_captions(path: Path, said: dict[str, Any]) -> None:
+    """Raise RequestError where not every caption is a text of an image with an id and a name."""
+    try:
+        known = {image["id"] for image in said["images"] if image["file_name"]}
+        for entry in said["annotations"]:
+            if entry["image_id"] not in known or not isinstance(entry["caption"], str):
+                raise ValueError(f"not so of {json.dumps(entry)[:160]}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(
+            f"{path}: expected for each caption a text and an image ({type(error).__name__}: {error})"
+        ) from error
+
+
 def run(
     captions: Path,
     instances: Path | None,
@@ -113,6 +126,7 @@ def run(
                        quiet)  # fmt: skip
     request.check()
     said = _read(captions, ("images", "annotations"))
+    _check_captions(captions, said)
     held: dict[str, Any] = {
         "images": [],
         "annotations": [],
@@ -202,15 +216,9 @@ def _tasks(
     from negclip_core.captions.questions import answered
     from negclip_core.captions.synthesis import Task
 
-    try:
-        images = {image["id"]: image for image in said["images"]}
-        texts: dict[Any, list[str]] = defaultdict(list)
-        for entry in said["annotations"]:
-            texts[images[entry["image_id"]]["id"]].append(str(entry["caption"]))
-    except (KeyError, TypeError) as error:
-        raise RequestError(
-            f"{request.captions}: expected an image with an id for each caption ({type(error).__name__}: {error})"
-        ) from error
+    images, texts = {image["id"]: image for image in said["images"]}, defaultdict(list)
+    for entry in said["annotations"]:
+        texts[entry["image_id"]].append(entry["caption"])
     for pipeline in request.pipelines:
         if pipeline == "p2":
             yield from answered(asked[0], asked[1], images, texts, annotations)

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from negclip_core.captions.endpoint import Endpoint
+from negclip_core.captions.endpoint import Endpoint, asked_pause_s
 from negclip_core.captions.journal import Journal
 from negclip_core.captions.prompts import load_prompt
 from negclip_core.captions.synthesis import Rejected
@@ -104,11 +104,21 @@ def test_what_does_not_pass_ends_the_run(status: int, serve: Serve, monkeypatch:
     assert "sk-secret" not in str(error.value) and "\n" not in str(error.value)
 
 
-def test_an_endpoint_that_is_gone_ends_the_run() -> None:
-    with pytest.raises(UnfinishedWork, match=r"no answer after 2 tries .*the same command goes on"):
-        _ask("http://127.0.0.1:9/v1#fake", range(1), tries=2, pause_s=0.01)
+def test_an_endpoint_that_does_not_answer_ends_the_run(serve: Serve) -> None:
+    with pytest.raises(UnfinishedWork, match=r"no answer after 2 tries \(500: .*the same command goes on"):
+        _ask(f"{serve('--status', 500)}#fake", range(1), tries=2, pause_s=0.01)
+    with pytest.raises(RequestError, match=r"cannot be reached .*; start it, or check the address"):
+        _ask("http://127.0.0.1:9/v1#fake", range(1))
     with pytest.raises(RequestError, match=r"expected http://HOST:PORT/v1"):
         _ask("127.0.0.1:8000", range(1))
+
+
+@pytest.mark.parametrize(
+    ("header", "pause"),
+    [(None, 0), ("3", 3), ("0.5", 0.5), ("soon", 0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0), ("9999", 600)],
+)
+def test_an_endpoint_may_ask_for_a_pause(header: str | None, pause: float) -> None:
+    assert asked_pause_s(header) == pause
 
 
 @pytest.mark.parametrize(
@@ -238,6 +248,11 @@ def test_bad_requests_are_one_line(serve: Serve, world: dict[str, Path], tmp_pat
         run(captions, instances, [], "p1", out, 0, vlm="http://127.0.0.1:9/v1")
     with pytest.raises(RequestError, match=r"expected a name that ends in .json, .jsonl, .parquet"):
         run(captions, instances, [], "p1", tmp_path / "out.csv", 0)
+    lost = tmp_path / "lost.json"
+    lost.write_text(json.dumps({"images": [], "annotations": [{"image_id": 1, "caption": "a dog"}]}), "utf-8")
+    with pytest.raises(RequestError, match=r"lost.json: expected for each caption a text and an image"):
+        run(lost, instances, [], "p1", out, 0)
+    assert not list(tmp_path.glob("out*"))
     with pytest.raises(RequestError, match=r"no such picture; --images names their folder"):
         run(captions, instances, [], "p1", out, 0, vlm=serve(), images=tmp_path)
     out.with_name("out.json.journal").unlink()

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from negclip_core.captions.names import Names, plural
+from negclip_core.captions.names import Names, at_home_with, plural
 from negclip_core.captions.synthesis import Claim, Claims
 
 __all__ = ["NOTHING_WORN", "Annotations", "LikelyProposer", "RandomProposer"]
 
 _LIKELY = 0.15
+_ENOUGH = 20  # images, before what they hold together says what is likely
 _TWO = 0.2  # share of proposals that name two things
 # One of whom nothing worn is told yet.
 NOTHING_WORN = r"(?! (?:with|wearing|holding|on|in \w+ (?:with|wearing|holding))\b)"
@@ -66,7 +67,7 @@ class Annotations:
 class LikelyProposer:
     """P1's: what images of the same place often hold, and what people there often wear.
 
-    Where images bring no place: what images often hold that hold what the caption mentions.
+    Where images bring no place: what images often hold that hold the same, and what is at home where they seem to be.
     """
 
     def __init__(self, annotations: Annotations) -> None:
@@ -79,10 +80,12 @@ class LikelyProposer:
             kinds = annotations.kinds[key]
             held[place].update(kinds)
             worn[place].update(*annotations.wearing[key]["person"])
-            for kind in kinds if not place else ():
+            for kind in () if place else kinds:
                 beside[kind].update(kinds)
         self.likely = {place: _often(held[place], count) for place, count in images.items()}
-        self.beside = {kind: _often(counts, counts[kind]) for kind, counts in beside.items()}
+        self.beside = {
+            kind: _often(counts, counts[kind]) for kind, counts in beside.items() if counts[kind] >= _ENOUGH
+        }
         self.worn = {place: sorted(names) for place, names in worn.items()}
 
     def propose(
@@ -96,9 +99,15 @@ class LikelyProposer:
             return tuple(Claim(name, people[0], "worn") for name in _some(rng, worn))
         named = self.annotations.mentioned(caption)
         known = named | {claim.thing for claim in tried}
-        beside = {kind for name in named for kind in self.beside.get(name, ())} if not place else set()
-        likely = sorted(beside - known) or [k for k in self.likely.get(place, []) if k not in known]
+        around = set() if place else self._around(named | self.annotations.kinds.get(image["id"], set()))
+        likely = sorted(around - known) or [k for k in self.likely.get(place, []) if k not in known]
         return tuple(Claim(kind) for kind in _some(rng, likely))
+
+    def _around(self, kinds: set[str]) -> set[str]:
+        # People are everywhere, and tell nothing of where this is.
+        telling = kinds - {"person"} or kinds
+        beside = {other for kind in telling for other in self.beside.get(kind, ())}
+        return beside | at_home_with(telling) & self.annotations.plurals.keys()
 
 
 def _often(counts: Counter[str], images: int) -> list[str]:

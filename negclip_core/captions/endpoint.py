@@ -22,10 +22,11 @@ from negclip_core.errors import RequestError, UnfinishedWork
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["Endpoint"]
+__all__ = ["Endpoint", "asked_pause_s"]
 
 _PASSING = frozenset({408, 409, 429})  # and 500 and above
-_LONGEST_PAUSE_S = 300.0
+_LONGEST_PAUSE_S = 60.0  # of ours
+_LONGEST_ASKED_S = 600.0  # of an endpoint's
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Endpoint:
 
     name: str
     connections: int = 64
-    tries: int = 7
+    tries: int = 9
     pause_s: float = 0.5  # before the second try; twice as long before each further one
     timeout_s: float = 120.0  # without a byte
     model: str = field(init=False, default="")
@@ -125,6 +126,10 @@ class Endpoint:
                     self._answered += 1
                     return document
             except (httpx2.TransportError, ValueError) as error:
+                if isinstance(error, httpx2.ConnectError) and not self._answered:
+                    raise RequestError(
+                        f"{self.name}: cannot be reached ({error}); start it, or check the address"
+                    ) from error
                 why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
                 continue
             why = f"{response.status_code}: {_message(response.text)}"
@@ -132,7 +137,7 @@ class Endpoint:
                 raise RequestError(
                     f"{self.name}: {path} answered {why}; check the address, the model's name and OPENAI_API_KEY"
                 )
-            self._open_at = max(self._open_at, _now() + _asked_pause(response.headers.get("retry-after")))
+            self._open_at = max(self._open_at, _now() + asked_pause_s(response.headers.get("retry-after")))
         if self._answered > before:
             raise Rejected("endpoint failed")
         raise UnfinishedWork(
@@ -153,7 +158,7 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _asked_pause(header: str | None) -> float:
+def asked_pause_s(header: str | None) -> float:
     """Seconds that a Retry-After header asks for: a number of them, or a date."""
     if not header:
         return 0.0
@@ -164,7 +169,7 @@ def _asked_pause(header: str | None) -> float:
             seconds = (parsedate_to_datetime(header) - datetime.now(timezone.utc)).total_seconds()
         except (ValueError, TypeError):
             return 0.0
-    return min(max(seconds, 0.0), _LONGEST_PAUSE_S)
+    return min(max(seconds, 0.0), _LONGEST_ASKED_S)
 
 
 def _message(text: str) -> str:

@@ -18,7 +18,6 @@ from negclip_core.captions.prompts import load_prompt
 from negclip_core.captions.synthesis import Claim, Claims, Rejected
 from negclip_core.errors import RequestError
 from negclip_core.images import open_image
-from negclip_core.language import parse
 from negclip_core.training.shards import open_named
 
 __all__ = ["ModelProposer", "ModelVerifier", "ModelWriter", "picture_url"]
@@ -134,8 +133,11 @@ def _question(claim: Claim) -> str:
 def _checked(text: str, caption: str, absent: Collection[Collection[str]]) -> Negated:
     if why := failure(text, caption, absent):
         raise Rejected(why, again=True)
-    found = parse(text)
-    there = " and ".join(denied(text, caption))
-    base = found.affirmative.rstrip(".")
-    end = found.affirmative[len(base) :]
-    return Negated(text, found.affirmative, f"{base} {join(base)} {there}{end}", "")
+    # The caption itself is what is left without the negation: that it survived has been checked.
+    base = caption.rstrip(" .")
+    there = " and ".join(_a(thing) for thing in denied(text, caption))
+    return Negated(text, caption, f"{base} {join(base)} {there}{caption[len(base) :].strip()}", "")
+
+
+def _a(thing: str) -> str:
+    return thing if thing.endswith("s") or thing == "people" else f"{article(thing)} {thing}"

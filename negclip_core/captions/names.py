@@ -1,4 +1,7 @@
-"""What things are called: a category's plural, other words for it, narrower and broader ones (`things.json`, COCO's)."""
+"""What things are called: a category's plural, other words for it, narrower and broader ones (`things.json`, COCO's).
+
+`places.json` lists what of COCO's categories often is together.
+"""
 
 import json
 import re
@@ -7,7 +10,7 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["COCO", "UNCOUNTED", "Names", "plural"]
+__all__ = ["COCO", "UNCOUNTED", "Names", "at_home_with", "plural"]
 
 _PLURALS = {"person": "people", "knife": "knives", "mouse": "computer mice", "man": "men", "woman": "women", "child": "children",
             "sheep": "sheep", "skis": "skis", "broccoli": "broccoli", "tv": "TVs", "remote": "remote controls", "hair drier": "hair dryers"}  # fmt: skip
@@ -20,6 +23,19 @@ def _table() -> dict[str, dict[str, list[str]]]:
         files(__package__).joinpath("things.json").read_text("utf-8")
     )
     return found
+
+
+@cache
+def _places() -> list[frozenset[str]]:
+    document = json.loads(files(__package__).joinpath("places.json").read_text("utf-8"))
+    return [frozenset(kinds) for kinds in document.values()]
+
+
+def at_home_with(kinds: Collection[str]) -> set[str]:
+    """Which of COCO's categories often are where these are: those of the places that fit the most of them."""
+    fits = [(len(place & set(kinds)), place) for place in _places()]
+    most = max(fit for fit, _ in fits)
+    return {kind for fit, place in fits if fit == most > 0 for kind in place}
 
 
 def plural(noun: str) -> str:

@@ -295,4 +295,5 @@ class _Words(np.random.bit_generator.ISeedSequence):
 
 
 def _generator(words: str) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(_Words(words)))
+    # The stubs leave out that any ISeedSequence will do.
+    return np.random.Generator(np.random.PCG64(_Words(words)))  # type: ignore[arg-type]
