@@ -5,13 +5,16 @@ import json
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from negclip_core.captions.annotated import Annotations, LikelyProposer, RandomProposer, plural
 from negclip_core.captions.checks import failure
+from negclip_core.captions.journal import Journal
 from negclip_core.captions.questions import asked
+from negclip_core.captions.running import synthesize_all
 from negclip_core.captions.synthesis import Claim, Progress, Roles, Task, synthesize
 from negclip_core.captions.writing import PhrasingWriter
 from negclip_core.errors import RequestError
@@ -183,6 +186,41 @@ def test_every_question_of_the_world_is_understood(written: dict[str, dict], wor
     annotations = Annotations(json.loads(world["instances"].read_text("utf-8")))
     for entry in json.loads(world["vqa_questions"].read_text("utf-8"))["questions"]:
         assert asked(entry["question"], annotations) is not None, entry["question"]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_end(world: dict[str, Path], tmp_path: Path) -> None:
+    annotations = Annotations(json.loads(world["instances"].read_text("utf-8")))
+    document = json.loads(world["captions"].read_text("utf-8"))
+    images = {image["id"]: image for image in document["images"]}
+    tasks = [
+        Task("p1", entry["id"], images[entry["image_id"]], entry["caption"])
+        for entry in document["annotations"]
+    ]
+
+    class Failing(LikelyProposer):
+        left = 100
+
+        def propose(self, *given: Any, **options: Any) -> tuple[Claim, ...]:
+            self.left -= 1
+            if not self.left:
+                raise OSError("the power is gone")
+            return super().propose(*given, **options)
+
+    def go_on(name: str, proposer: LikelyProposer) -> tuple[list[str], dict[str, Any]]:
+        journal = Journal(tmp_path / name, {"seed": 0}, paid=False, group=10)
+        try:
+            roles = Roles({"p1": proposer}, annotations, PhrasingWriter(annotations))
+            asyncio.run(synthesize_all(tasks, roles, journal, seed=0, concurrency=1))
+            return list(journal.entries("absent")), journal.counts()
+        finally:
+            journal.close()
+
+    whole = go_on("whole", LikelyProposer(annotations))
+    proposer = Failing(annotations)
+    with pytest.raises(OSError, match="the power is gone"):
+        go_on("parts", proposer)
+    assert go_on("parts", proposer) == whole
+    assert 100 - proposer.left == len(tasks) + 1  # none was proposed for twice but the one that failed
 
 
 def test_an_answer_is_kept_as_true_or_as_refuted() -> None:

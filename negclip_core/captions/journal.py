@@ -41,7 +41,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, paid: bool, group: int) -> None:
-        self.path, self._group, self._waiting = path, group, 0
+        self.path, self.paid, self._group, self._waiting = path, paid, group, 0
         try:
             self._file = sqlite3.connect(path, timeout=0)
             self._file.executescript(

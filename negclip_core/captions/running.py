@@ -22,14 +22,11 @@ async def synthesize_all(
 ) -> None:
     """Bring every task to its end in the journal; those that have one are passed over. `done(1)` is called after each.
 
-    Tasks are taken from the iterable one at a time as others end, so memory does not grow with their number. With a
-    `concurrency` of 1 nothing is written down before a task's end.
+    Tasks are taken from the iterable one at a time as others end, so memory does not grow with their number. Steps before
+    a task's end are written down where they are paid for.
     """
     feed = iter(enumerate(tasks))
-    workers = [
-        asyncio.create_task(_work(feed, roles, journal, seed, concurrency > 1, done))
-        for _ in range(concurrency)
-    ]
+    workers = [asyncio.create_task(_work(feed, roles, journal, seed, done)) for _ in range(concurrency)]
     try:
         await asyncio.gather(*workers)
     finally:
@@ -43,12 +40,11 @@ async def _work(
     roles: Roles,
     journal: Journal,
     seed: int,
-    keeps: bool,
     done: Callable[[int], object],
 ) -> None:
     for number, task in feed:
         if (progress := journal.progress(number)) is not None:
-            keep = partial(journal.keep, number, task) if keeps else None
+            keep = partial(journal.keep, number, task) if journal.paid else None
             journal.finish(number, task, await synthesize(task, progress, roles, seed, keep))
         done(1)
         if number % _BREATH == 0:
