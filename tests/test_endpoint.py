@@ -203,7 +203,7 @@ def test_ten_kills_lose_nothing_and_repeat_no_call(
 ) -> None:
     whole, killed = serve("--latency", 0.01), serve("--latency", 0.05)
     concurrency, kills, chance = 8, 10, random.Random(0)
-    options = {
+    options: dict[str, Any] = {
         "instances": world["instances"],
         "vqa": [],
         "pipeline": "p1",

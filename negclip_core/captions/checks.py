@@ -18,84 +18,12 @@ FAILURES = (
 _LOST = 5  # one content word in so many may be lost
 _NEW = 3  # content words that may come in: "in sight", "anywhere to be seen"
 _LONGER = 14  # words that a caption may grow by
-_FUNCTION = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "these",
-        "those",
-        "there",
-        "here",
-        "it",
-        "its",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "being",
-        "has",
-        "have",
-        "had",
-        "do",
-        "does",
-        "did",
-        "of",
-        "in",
-        "on",
-        "at",
-        "to",
-        "by",
-        "for",
-        "with",
-        "from",
-        "and",
-        "or",
-        "nor",
-        "but",
-        "not",
-        "no",
-        "none",
-        "nobody",
-        "neither",
-        "never",
-        "without",
-        "any",
-        "some",
-        "one",
-        "who",
-        "which",
-        "while",
-        "as",
-        "into",
-        "onto",
-        "up",
-        "down",
-        "over",
-        "near",
-        "his",
-        "her",
-        "their",
-        "he",
-        "she",
-        "they",
-        "him",
-        "them",
-        "isn",
-        "aren",
-        "doesn",
-        "don",
-        "didn",
-        "t",
-        "s",
-        "can",
-        "cannot",
-    ]
+_FUNCTION = (
+    "a an the this that these those there here it its is are was were be been being has have had do does did of in on at "
+    "to by for with from and or nor but not no none nobody neither never without any some one who which while as into "
+    "onto up down over near his her their he she they him them isn aren doesn don didn t s can cannot"
 )
+_FUNCTION_WORDS = frozenset(_FUNCTION.split())
 
 
 def failure(text: str, caption: str, absent: Collection[Collection[str]], kept: str | None = None) -> str:
@@ -143,4 +71,4 @@ def _names(thing: str, forms: Collection[str]) -> bool:
 def _stems(text: str) -> list[str]:
     """The content words, without the endings that a rewriting may change."""
     words = re.findall(r"[^\W\d_]+|\d+", text.lower())
-    return [re.sub(r"(?:ing|es|s)$", "", word) or word for word in words if word not in _FUNCTION]
+    return [re.sub(r"(?:ing|es|s)$", "", word) or word for word in words if word not in _FUNCTION_WORDS]

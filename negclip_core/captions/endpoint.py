@@ -9,6 +9,7 @@ import json
 import os
 import random
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Endpoint", "asked_pause_s"]
 
+_LANE = 8  # connections of one client: httpx looks at all of a client's at each call
 _PASSING = frozenset({408, 409, 429})  # and 500 and above
 _LONGEST_PAUSE_S = 60.0  # of ours
 _LONGEST_ASKED_S = 600.0  # of an endpoint's
@@ -43,7 +45,11 @@ class Endpoint:
     pause_s: float = 0.5  # before the second try; twice as long before each further one
     timeout_s: float = 120.0  # without a byte
     model: str = field(init=False, default="")
-    _client: "httpx2.AsyncClient" = field(init=False, repr=False)
+    # For each call that may be open, who makes it.
+    _free: "asyncio.LifoQueue[httpx2.AsyncClient]" = field(
+        init=False, repr=False, default_factory=asyncio.LifoQueue
+    )
+    _closing: AsyncExitStack = field(init=False, repr=False, default_factory=AsyncExitStack)
     _open_at: float = field(init=False, default=0.0)  # the loop's time before which nothing is sent
     _answered: int = field(init=False, default=0)
 
@@ -55,22 +61,27 @@ class Endpoint:
         if not url.startswith(("http://", "https://")):
             raise RequestError(f"{self.name}: expected http://HOST:PORT/v1, or the same with #MODEL")
         key = os.environ.get("OPENAI_API_KEY")
-        self._client = httpx2.AsyncClient(
-            base_url=url.rstrip("/"),
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=self.timeout_s,
-            limits=httpx2.Limits(
-                max_connections=self.connections, max_keepalive_connections=self.connections
-            ),
-        )
-        if not self.model:
-            self.model = await self._only_model()
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        context = httpx2.create_ssl_context() if url.startswith("https") else False
+        for start in range(0, self.connections, _LANE):
+            size = min(_LANE, self.connections - start)
+            limits = httpx2.Limits(max_connections=size, max_keepalive_connections=size)
+            client = httpx2.AsyncClient(base_url=url.rstrip("/"), headers=headers, timeout=self.timeout_s,
+                                        limits=limits, verify=context)  # fmt: skip
+            await self._closing.enter_async_context(client)
+            for _ in range(size):
+                self._free.put_nowait(client)
+        try:
+            self.model = self.model or await self._only_model()
+        except BaseException:
+            await self._closing.aclose()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.aclose()
+        await self._closing.aclose()
 
     async def _only_model(self) -> str:
         listed = await self._send("GET", "/models", None)
@@ -119,8 +130,9 @@ class Endpoint:
         before, why = self._answered, ""
         for number in range(self.tries):
             await self._pause(number)
+            client = await self._free.get()
             try:
-                response = await self._client.request(method, path, json=body)
+                response = await client.request(method, path, json=body)
                 if response.status_code == 200:
                     document = response.json()
                     self._answered += 1
@@ -132,6 +144,8 @@ class Endpoint:
                     ) from error
                 why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
                 continue
+            finally:
+                self._free.put_nowait(client)
             why = f"{response.status_code}: {_message(response.text)}"
             if response.status_code not in _PASSING and response.status_code < 500:
                 raise RequestError(
