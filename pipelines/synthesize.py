@@ -1,17 +1,75 @@
 """`negclip synthesize`: captions that say what is absent, by the paper's pipelines P1, Rand-P1 and P2."""
 
+import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from negclip_core.errors import RequestError
+from pipelines.console import progress
 from pipelines.options import AsJson, Quiet
 
+if TYPE_CHECKING:
+    from negclip_core.captions.annotated import Annotations
+    from negclip_core.captions.endpoint import Endpoint
+    from negclip_core.captions.synthesis import Roles, Task
+
 __all__ = ["register", "run"]
+
+_GROUP = 2000  # tasks between commits where none is paid for
+_SEVERAL = {"both": ("p1", "p2"), "all": ("p1", "rand-p1", "p2")}
+
+
+@dataclass(frozen=True)
+class _Request:
+    captions: Path
+    instances: Path | None
+    vqa: list[Path]
+    pipeline: str
+    out: Path
+    seed: int
+    images: Path | None
+    llm: str | None
+    vlm: str | None
+    proposals: int
+    concurrency: int
+    quiet: bool
+
+    @property
+    def pipelines(self) -> tuple[str, ...]:
+        return _SEVERAL.get(self.pipeline, (self.pipeline,))
+
+    @property
+    def paid(self) -> bool:
+        return bool(self.llm or self.vlm)
+
+    def check(self) -> None:
+        """Raise RequestError where options do not go together."""
+        from negclip_core.captions.output import check_suffix
+        from negclip_core.captions.synthesis import PIPELINES
+
+        if self.pipeline not in PIPELINES:
+            raise RequestError(f"--pipeline {self.pipeline}: expected one of {', '.join(PIPELINES)}")
+        if "p2" in self.pipelines and len(self.vqa) != 2:
+            raise RequestError(
+                "--vqa: P2 needs VQAv2's two files; give the option twice: questions, then annotations"
+            )
+        proposes = {"p1", "rand-p1"} & set(self.pipelines)
+        if proposes and not self.instances and not self.vlm:
+            raise RequestError("--instances or --vlm: one of them must look at the images; name one")
+        if "p1" in proposes and not self.instances and not self.llm:
+            raise RequestError("--instances or --llm: one of them must propose what may be absent; name one")
+        if self.vlm and not self.images:
+            raise RequestError("--images: --vlm looks at pictures; name their folder")
+        if self.proposals < 1 or self.concurrency < 1:
+            raise RequestError("--proposals and --concurrency: expected 1 or more")
+        check_suffix(self.out)
 
 
 def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
@@ -19,68 +77,159 @@ def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
         document = json.loads(path.read_text("utf-8"))
         for key in keys:
             document[key]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RequestError(
             f"{path}: expected a JSON object with {', '.join(keys)} ({type(error).__name__}: {error})"
         ) from error
     return dict(document)
 
 
+def _check_captions(path: Path, said: dict[str, Any]) -> None:
+    """Raise RequestError where not every caption is a text of an image with an id and a name."""
+    try:
+        known = {image["id"] for image in said["images"] if image["file_name"]}
+        for entry in said["annotations"]:
+            if entry["image_id"] not in known or not isinstance(entry["caption"], str):
+                raise ValueError(f"not so of {json.dumps(entry)[:160]}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(
+            f"{path}: expected for each caption a text and an image ({type(error).__name__}: {error})"
+        ) from error
+
+
 def run(
-    captions: Path, instances: Path, vqa: list[Path], pipeline: str, out: Path, seed: int
+    captions: Path,
+    instances: Path | None,
+    vqa: list[Path],
+    pipeline: str,
+    out: Path,
+    seed: int,
+    *,
+    images: Path | None = None,
+    llm: str | None = None,
+    vlm: str | None = None,
+    proposals: int = 1,
+    concurrency: int = 64,
+    quiet: bool = True,
 ) -> dict[str, Any]:
-    """Write the captions file `out`; see the command for the arguments.
+    """Write the captions file `out`, going on from the journal beside it; see the command for the arguments.
 
     Raises:
-        RequestError: an input is missing or of another form, or the pipeline is not known.
+        RequestError: an input is missing or of another form, a role cannot be filled, or an endpoint takes no calls.
+        UnfinishedWork: an endpoint does not answer any more.
     """
-    import numpy as np
+    from negclip_core.captions.annotated import Annotations
+    from negclip_core.captions.names import COCO
+    from negclip_core.files import make_output_folder
 
-    from negclip_core.captions.annotated import Annotations, LikelyProposer, RandomProposer
-    from negclip_core.captions.questions import answered
-    from negclip_core.captions.synthesis import PIPELINES, Proposer, Synthesis, from_proposals, from_questions
-    from negclip_core.captions.writing import PhrasingWriter
-    from negclip_core.files import atomic_write_text, make_output_folder, provenance, sha256_file
-
-    if pipeline not in PIPELINES:
-        raise RequestError(f"--pipeline {pipeline}: expected one of {', '.join(PIPELINES)}")
-    chosen = {"both": ("p1", "p2"), "all": ("p1", "rand-p1", "p2")}.get(pipeline, (pipeline,))
-    if "p2" in chosen and len(vqa) != 2:
-        raise RequestError(
-            "--vqa: P2 needs VQAv2's two files; give the option twice: questions, then annotations"
-        )
+    request = _Request(captions, instances, vqa, pipeline, out, seed, images, llm, vlm, proposals, concurrency,
+                       quiet)  # fmt: skip
+    request.check()
     said = _read(captions, ("images", "annotations"))
-    annotations = Annotations(_read(instances, ("images", "annotations", "categories")))
-    images = {image["id"]: image for image in said["images"]}
-    writer, result, rng = PhrasingWriter(annotations), Synthesis(), np.random.default_rng(seed)
-    pairs = [(images[entry["image_id"]], entry["caption"]) for entry in said["annotations"]]
-    proposers: dict[str, Callable[[Annotations], Proposer]] = {
-        "p1": LikelyProposer,
-        "rand-p1": RandomProposer,
+    _check_captions(captions, said)
+    held: dict[str, Any] = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": n, "name": n} for n in COCO],
     }
-    for name in chosen:
-        if name in proposers:
-            from_proposals(name, pairs, proposers[name](annotations), annotations, writer, rng, result)
-    if "p2" in chosen:
-        texts: dict[int, list[str]] = defaultdict(list)
-        for entry in said["annotations"]:
-            texts[entry["image_id"]].append(entry["caption"])
-        asked, answers = _read(vqa[0], ("questions",)), _read(vqa[1], ("annotations",))
-        from_questions(answered(asked, answers, images, texts, annotations, rng), writer, rng, result)
-    inputs = {path.name: sha256_file(path) for path in (captions, instances, *vqa)}
-    info = {"pipeline": pipeline, "seed": seed, "inputs": inputs, "made_by": provenance()}
+    if instances:
+        held = _read(instances, ("images", "annotations", "categories"))
+    asked = [_read(path, (key,)) for path, key in zip(vqa, ("questions", "annotations"), strict=False)]
     make_output_folder(out.parent)
-    # One line: a caption a line would be as long as the captions.
-    atomic_write_text(out, json.dumps(result.document(said["images"], info), ensure_ascii=False))
-    return {
-        "read": result.read,
-        "proposed": result.proposed,
-        "verified_absent": result.verified_absent,
-        "written": len(result.absent),
-        "refuted": len(result.present),
-        "rejected": dict(result.rejected),
-        "out": str(out),
+    return asyncio.run(_run(request, said, Annotations(held), asked))
+
+
+async def _run(
+    request: _Request, said: dict[str, Any], annotations: "Annotations", asked: list[dict[str, Any]]
+) -> dict[str, Any]:
+    from negclip_core.captions.endpoint import Endpoint
+    from negclip_core.captions.journal import Journal
+    from negclip_core.captions.output import write_captions
+    from negclip_core.captions.running import synthesize_all
+    from negclip_core.files import provenance
+
+    tasks = _tasks(request, said, annotations, asked)
+    async with AsyncExitStack() as stack:
+        llm, vlm = [
+            await stack.enter_async_context(Endpoint(name, request.concurrency)) if name else None
+            for name in (request.llm, request.vlm)
+        ]
+        roles, settings = _roles(request, annotations, llm, vlm), _settings(request, llm, vlm)
+        place = request.out.with_name(f"{request.out.name}.journal")
+        journal = Journal(place, settings, paid=request.paid, group=1 if request.paid else _GROUP)
+        try:
+            with progress(_count(request, said, asked), "captions", request.quiet) as bar:
+                at_once = request.concurrency if request.paid else 1
+                await synthesize_all(tasks, roles, journal, request.seed, at_once, bar.update)
+            counts = journal.counts()
+            write_captions(request.out, journal, said["images"], settings | {"made_by": provenance()})
+        finally:
+            journal.close()
+    if not request.paid:  # what was paid for stays, so that the same command again costs nothing
+        place.unlink()
+    return counts | {"out": str(request.out)}
+
+
+def _roles(
+    request: _Request, annotations: "Annotations", llm: "Endpoint | None", vlm: "Endpoint | None"
+) -> "Roles":
+    from negclip_core.captions.annotated import LikelyProposer, RandomProposer
+    from negclip_core.captions.language_models import ModelProposer, ModelVerifier, ModelWriter
+    from negclip_core.captions.synthesis import Roles
+    from negclip_core.captions.writing import PhrasingWriter
+
+    names = annotations.names
+    return Roles(
+        {
+            "p1": ModelProposer(llm, names) if llm else LikelyProposer(annotations),
+            "rand-p1": RandomProposer(annotations),
+        },
+        ModelVerifier(vlm, request.images or Path()) if vlm else annotations,
+        ModelWriter(llm, names) if llm else PhrasingWriter(annotations),
+        request.proposals,
+    )
+
+
+def _settings(request: _Request, llm: "Endpoint | None", vlm: "Endpoint | None") -> dict[str, Any]:
+    """What the captions depend on: not where a model is served, nor how many calls are open at once."""
+    from negclip_core.captions.prompts import fingerprint
+    from negclip_core.files import sha256_file
+
+    paths = (request.captions, *((request.instances,) if request.instances else ()), *request.vqa)
+    found: dict[str, Any] = {
+        "pipeline": request.pipeline,
+        "seed": request.seed,
+        "proposals": request.proposals,
+        "inputs": {path.name: sha256_file(path) for path in paths},
     }
+    if request.paid:
+        models = {"llm": llm, "vlm": vlm}
+        found |= {name: endpoint.model for name, endpoint in models.items() if endpoint}
+        found["prompts"] = fingerprint()
+    return found
+
+
+def _tasks(
+    request: _Request, said: dict[str, Any], annotations: "Annotations", asked: list[dict[str, Any]]
+) -> Iterator["Task"]:
+    """Every caption's, or question's, way through each pipeline, in the inputs' order."""
+    from negclip_core.captions.questions import answered
+    from negclip_core.captions.synthesis import Task
+
+    images, texts = {image["id"]: image for image in said["images"]}, defaultdict(list)
+    for entry in said["annotations"]:
+        texts[entry["image_id"]].append(entry["caption"])
+    for pipeline in request.pipelines:
+        if pipeline == "p2":
+            yield from answered(asked[0], asked[1], images, texts, annotations)
+            continue
+        for number, entry in enumerate(said["annotations"]):
+            yield Task(pipeline, entry.get("id", number), images[entry["image_id"]], entry["caption"])
+
+
+def _count(request: _Request, said: dict[str, Any], asked: list[dict[str, Any]]) -> int:
+    questions = len(asked[0]["questions"]) if "p2" in request.pipelines else 0
+    return questions + len(said["annotations"]) * len({"p1", "rand-p1"} & set(request.pipelines))
 
 
 def register(app: typer.Typer) -> None:
@@ -90,19 +239,41 @@ def register(app: typer.Typer) -> None:
     def synthesize(
         captions: Annotated[Path, typer.Option(help="COCO captions JSON.")],
         instances: Annotated[
-            Path, typer.Option(help="COCO instances JSON of the same images, to verify against.")
-        ],
+            Path | None,
+            typer.Option(
+                help="COCO instances JSON of the same images, to propose from without --llm and to verify with without --vlm."
+            ),
+        ] = None,
         vqa: Annotated[
             list[Path] | None, typer.Option(help="For P2: VQAv2's questions; again for its annotations.")
         ] = None,
+        images: Annotated[Path | None, typer.Option(help="For --vlm: the folder of the pictures.")] = None,
         pipeline: Annotated[str, typer.Option(help="p1, rand-p1, p2, both (P1 and P2) or all.")] = "both",
-        out: Annotated[Path, typer.Option(help="The file to write.")] = Path("out/negated_captions.json"),
+        llm: Annotated[
+            str | None,
+            typer.Option(
+                metavar="URL#MODEL",
+                help="Proposes and rewrites: an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1#llama-3-8b-instruct.",
+            ),
+        ] = None,
+        vlm: Annotated[
+            str | None,
+            typer.Option(metavar="URL#MODEL", help="Verifies: an endpoint whose model sees pictures."),
+        ] = None,
+        proposals: Annotated[
+            int, typer.Option(help="How many things are tried for a caption until one is absent.")
+        ] = 4,
+        concurrency: Annotated[int, typer.Option(help="Calls to endpoints that are open at once.")] = 64,
+        out: Annotated[
+            Path, typer.Option(help="The file to write: .json (COCO), .jsonl or .parquet.")
+        ] = Path("out/negated_captions.json"),
         seed: Annotated[int, typer.Option(help="Of what is proposed, and how it is said.")] = 0,
         as_json: AsJson = False,
         quiet: Quiet = False,
     ) -> None:
-        """Write captions that say what is absent, verified in the image's annotations, to train on."""
+        """Write captions that say what is absent from pictures, verified by a model or in annotations, to train on."""
         from pipelines.cli import show
 
-        result = run(captions, instances, vqa or [], pipeline, out, seed)
+        result = run(captions, instances, vqa or [], pipeline, out, seed, images=images, llm=llm, vlm=vlm,
+                     proposals=proposals, concurrency=concurrency, quiet=quiet)  # fmt: skip
         show(result, as_json, [f"{name}: {value}" for name, value in result.items()])

@@ -1,16 +1,21 @@
 """Captions that say what is absent: only what the annotations confirm, only in words that fit, nothing held out."""
 
+import asyncio
 import json
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from negclip_core.captions.annotated import Annotations, LikelyProposer, RandomProposer, plural
+from negclip_core.captions.checks import failure
+from negclip_core.captions.journal import Journal
 from negclip_core.captions.questions import asked
-from negclip_core.captions.synthesis import Claim, Synthesis, from_proposals, from_questions
+from negclip_core.captions.running import synthesize_all
+from negclip_core.captions.synthesis import Claim, Progress, Roles, Task, synthesize
 from negclip_core.captions.writing import PhrasingWriter
 from negclip_core.errors import RequestError
 from negclip_core.language import has_negation
@@ -80,6 +85,19 @@ def test_nothing_held_out_is_called_absent(written: dict[str, dict]) -> None:
                 assert split_of("place_kind", places[entry["image_id"]], thing) == "train"
 
 
+def test_phrasings_pass_the_checks_that_language_models_must(
+    written: dict[str, dict], world: dict[str, Path]
+) -> None:
+    names = Annotations(json.loads(world["instances"].read_text("utf-8"))).names
+    for document in written.values():
+        for entry in (*document["annotations"], *document["present"]):
+            text = entry.get("updated_caption") or entry["negated"]
+            # A seat on which nobody is may also be said to be "not in use".
+            unused = {"use", "used"} if entry["of"] and entry["absent"] == ["person"] else set()
+            forms = [names.of(thing) | unused for thing in entry["absent"]]
+            assert failure(text, entry["caption"], forms, entry["affirmative"]) == "", text
+
+
 def test_p1_names_what_is_likely_and_rand_p1_anything(written: dict[str, dict]) -> None:
     def boats_in_kitchens(pipeline: str) -> int:
         places = {image["id"]: image["place"] for image in written[pipeline]["images"]}
@@ -127,17 +145,16 @@ def test_rand_p1_says_of_anything_what_it_does_not_wear(written: dict[str, dict]
 
 def test_what_cannot_be_seen_is_not_written() -> None:
     class Blind:
-        def present(self, image: object, claim: Claim) -> None:
+        def present(self, image: object, claim: Claim, rng: object) -> None:
             return None
 
     annotations = Annotations({
         "images": [{"id": 1}], "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}],
         "annotations": [{"image_id": 1, "category_id": 1}],
     })  # fmt: skip
-    result = Synthesis()
-    from_proposals("p1", [({"id": 1}, "a dog")], RandomProposer(annotations), Blind(), PhrasingWriter(annotations),
-                   np.random.default_rng(0), result)  # fmt: skip
-    assert not result.absent and result.rejected == {"cannot be verified": 1}
+    roles = Roles({"p1": RandomProposer(annotations)}, Blind(), PhrasingWriter(annotations), proposals=3)
+    outcome = asyncio.run(synthesize(Task("p1", 1, {"id": 1}, "a dog"), Progress(), roles, seed=0))
+    assert outcome.entry is None and outcome.reason == "cannot be verified"
 
 
 def test_a_thing_that_the_caption_names_is_not_proposed(world: dict[str, Path]) -> None:
@@ -171,13 +188,49 @@ def test_every_question_of_the_world_is_understood(written: dict[str, dict], wor
         assert asked(entry["question"], annotations) is not None, entry["question"]
 
 
+def test_an_interrupted_run_goes_on_to_the_same_end(world: dict[str, Path], tmp_path: Path) -> None:
+    annotations = Annotations(json.loads(world["instances"].read_text("utf-8")))
+    document = json.loads(world["captions"].read_text("utf-8"))
+    images = {image["id"]: image for image in document["images"]}
+    tasks = [
+        Task("p1", entry["id"], images[entry["image_id"]], entry["caption"])
+        for entry in document["annotations"]
+    ]
+
+    class Failing(LikelyProposer):
+        left = 100
+
+        def propose(self, *given: Any, **options: Any) -> tuple[Claim, ...]:
+            self.left -= 1
+            if not self.left:
+                raise OSError("the power is gone")
+            return super().propose(*given, **options)
+
+    def go_on(name: str, proposer: LikelyProposer) -> tuple[list[str], dict[str, Any]]:
+        journal = Journal(tmp_path / name, {"seed": 0}, paid=False, group=10)
+        try:
+            roles = Roles({"p1": proposer}, annotations, PhrasingWriter(annotations))
+            asyncio.run(synthesize_all(tasks, roles, journal, seed=0, concurrency=1))
+            return list(journal.entries("absent")), journal.counts()
+        finally:
+            journal.close()
+
+    whole = go_on("whole", LikelyProposer(annotations))
+    proposer = Failing(annotations)
+    with pytest.raises(OSError, match="the power is gone"):
+        go_on("parts", proposer)
+    assert go_on("parts", proposer) == whole
+    assert 100 - proposer.left == len(tasks) + 1  # none was proposed for twice but the one that failed
+
+
 def test_an_answer_is_kept_as_true_or_as_refuted() -> None:
     annotations = Annotations({"images": [], "categories": [{"id": 1, "name": "car"}], "annotations": []})
-    result, image = Synthesis(), {"id": 1, "where": "on the street"}
-    questions = [(image, "a street", Claim("car"), False), (image, "a street", Claim("car"), True)]
-    from_questions(iter(questions), PhrasingWriter(annotations), np.random.default_rng(0), result)
-    assert [entry["absent"] for entry in result.absent] == [["car"]]
-    assert [entry["absent"] for entry in result.present] == [["car"]]
+    roles = Roles({}, annotations, PhrasingWriter(annotations))
+    for holds, state in ((False, "absent"), (True, "present")):
+        image, claims = {"id": 1, "where": "on the street"}, (Claim("car"),)
+        task = Task("p2", 1, image, "a street", "Are there any cars?", claims, holds)
+        outcome = asyncio.run(synthesize(task, Progress(), roles, seed=0))
+        assert outcome.state == state and outcome.entry is not None and outcome.entry["absent"] == ["car"]
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from negclip_core.captions.synthesis import Claim
+from negclip_core.captions.names import Names, at_home_with, plural
+from negclip_core.captions.synthesis import Claim, Claims
 
 __all__ = ["NOTHING_WORN", "Annotations", "LikelyProposer", "RandomProposer"]
 
 _LIKELY = 0.15
+_ENOUGH = 20  # images, before what they hold together says what is likely
 _TWO = 0.2  # share of proposals that name two things
 # One of whom nothing worn is told yet.
 NOTHING_WORN = r"(?! (?:with|wearing|holding|on|in \w+ (?:with|wearing|holding))\b)"
@@ -24,73 +26,92 @@ _WORN = 0.5  # share of captions with such a person in which something worn is p
 
 
 class Annotations:
-    """What each image holds, read from an instances file."""
+    """What each image holds, read from an instances file, and what things are called (see `Names`)."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        self.names = {entry["id"]: entry["name"] for entry in document["categories"]}
+        names = {entry["id"]: entry["name"] for entry in document["categories"]}
         self.plurals = {e["name"]: e.get("plural") or plural(e["name"]) for e in document["categories"]}
+        self.names = Names(self.plurals)
         self.worn: dict[str, dict[str, str]] = dict(document.get("attributes", {}))
         self.places = {image["id"]: image.get("place", "") for image in document["images"]}
         self.kinds: dict[int, set[str]] = defaultdict(set)
         self.wearing: dict[int, dict[str, list[set[str]]]] = defaultdict(lambda: defaultdict(list))
         for entry in document["annotations"]:
-            key, kind = entry["image_id"], self.names[entry["category_id"]]
+            key, kind = entry["image_id"], names[entry["category_id"]]
             self.kinds[key].add(kind)
             if "attributes" in entry:
                 for noun in {kind, entry.get("gender") or kind}:
                     self.wearing[key][noun].append(set(entry["attributes"]))
 
-    def present(self, image: Mapping[str, Any], claim: Claim) -> bool | None:
-        """Whether the image holds the thing; of what is worn, whether the only man, person or dog there wears it."""
+    def present(
+        self, image: Mapping[str, Any], claim: Claim, rng: np.random.Generator | None = None
+    ) -> bool | None:
+        """Whether the image holds the thing; of what is worn, whether the only man, person or dog there wears it.
+
+        None of images that are not annotated, of things that are no category, and of those of which the annotations
+        say too little: with a person there, a man may be as well.
+        """
         key = image["id"]
         if key not in self.places:
             return None
         if claim.how == "there":
-            return claim.thing in self.kinds[key]
+            return self.names.among(claim.thing, self.kinds[key])
         wearers = self.wearing[key][claim.of]
         return claim.thing in wearers[0] if claim.how == "worn" and len(wearers) == 1 else None
 
     def mentioned(self, caption: str) -> set[str]:
-        """The categories that a caption names."""
-        words = f" {re.sub(r'[^a-z]+', ' ', caption.lower())} "
-        found = {name for name, many in self.plurals.items() if f" {name} " in words or f" {many} " in words}
-        return found | ({"person"} if re.search(r" (man|woman|men|women|someone) ", words) else set())
-
-
-def plural(noun: str) -> str:
-    """The plural of a category of COCO's: "people", "benches", "knives", "cars"."""
-    known = {"person": "people", "knife": "knives", "mouse": "mice", "sheep": "sheep", "skis": "skis"}
-    if noun in known or noun.endswith("scissors"):
-        return known.get(noun, noun)
-    return noun + ("es" if noun.endswith(("s", "ch", "sh", "x")) else "s")
+        """The categories that a caption names, or may mean."""
+        return self.names.mentioned(caption)
 
 
 class LikelyProposer:
-    """P1's: what images of the same place often hold, and what people there often wear."""
+    """P1's: what images of the same place often hold, and what people there often wear.
+
+    Where images bring no place: what images often hold that hold the same, and what is at home where they seem to be.
+    """
 
     def __init__(self, annotations: Annotations) -> None:
         self.annotations = annotations
         images: Counter[str] = Counter(annotations.places.values())
         held: dict[str, Counter[str]] = defaultdict(Counter)
         worn: dict[str, set[str]] = defaultdict(set)
+        beside: dict[str, Counter[str]] = defaultdict(Counter)
         for key, place in annotations.places.items():
-            held[place].update(annotations.kinds[key])
+            kinds = annotations.kinds[key]
+            held[place].update(kinds)
             worn[place].update(*annotations.wearing[key]["person"])
-        self.likely = {
-            place: sorted(kind for kind, n in held[place].items() if n >= _LIKELY * count)
-            for place, count in images.items()
+            for kind in () if place else kinds:
+                beside[kind].update(kinds)
+        self.likely = {place: _often(held[place], count) for place, count in images.items()}
+        self.beside = {
+            kind: _often(counts, counts[kind]) for kind, counts in beside.items() if counts[kind] >= _ENOUGH
         }
         self.worn = {place: sorted(names) for place, names in worn.items()}
 
-    def propose(self, image: Mapping[str, Any], caption: str, rng: np.random.Generator) -> tuple[Claim, ...]:
+    def propose(
+        self, image: Mapping[str, Any], caption: str, rng: np.random.Generator, tried: Claims = ()
+    ) -> Claims:
         """See `Proposer`."""
         place = self.annotations.places.get(image["id"], "")
         people = _PEOPLE.findall(caption)
         worn = self.worn.get(place, [])
         if len(people) == 1 and worn and rng.random() < _WORN:
             return tuple(Claim(name, people[0], "worn") for name in _some(rng, worn))
-        open_kinds = [k for k in self.likely.get(place, []) if k not in self.annotations.mentioned(caption)]
-        return tuple(Claim(kind) for kind in _some(rng, open_kinds))
+        named = self.annotations.mentioned(caption)
+        known = named | {claim.thing for claim in tried}
+        around = set() if place else self._around(named | self.annotations.kinds.get(image["id"], set()))
+        likely = sorted(around - known) or [k for k in self.likely.get(place, []) if k not in known]
+        return tuple(Claim(kind) for kind in _some(rng, likely))
+
+    def _around(self, kinds: set[str]) -> set[str]:
+        # People are everywhere, and tell nothing of where this is.
+        telling = kinds - {"person"} or kinds
+        beside = {other for kind in telling for other in self.beside.get(kind, ())}
+        return beside | at_home_with(telling) & self.annotations.plurals.keys()
+
+
+def _often(counts: Counter[str], images: int) -> list[str]:
+    return sorted(kind for kind, n in counts.items() if n >= _LIKELY * images)
 
 
 class RandomProposer:
@@ -104,15 +125,17 @@ class RandomProposer:
         nouns = "|".join(("man", "woman", *map(re.escape, annotations.plurals)))
         self._wearer = re.compile(rf"\ba (?:\w+ )?({nouns})\b{NOTHING_WORN}")
 
-    def propose(self, image: Mapping[str, Any], caption: str, rng: np.random.Generator) -> tuple[Claim, ...]:
+    def propose(
+        self, image: Mapping[str, Any], caption: str, rng: np.random.Generator, tried: Claims = ()
+    ) -> Claims:
         """See `Proposer`."""
         wearers = self._wearer.findall(caption)
         if wearers and self.annotations.worn and rng.random() < _WORN:
             noun = wearers[int(rng.integers(len(wearers)))]
             return tuple(Claim(name, noun, "worn") for name in _some(rng, sorted(self.annotations.worn)))
-        named = self.annotations.mentioned(caption)
+        known = self.annotations.mentioned(caption) | {claim.thing for claim in tried}
         return tuple(
-            Claim(kind) for kind in _some(rng, [k for k in self.annotations.plurals if k not in named])
+            Claim(kind) for kind in _some(rng, [k for k in self.annotations.plurals if k not in known])
         )
 
 

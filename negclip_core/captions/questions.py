@@ -3,11 +3,10 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import numpy as np
+from zlib import crc32
 
 from negclip_core.captions.annotated import Annotations
-from negclip_core.captions.synthesis import Claim
+from negclip_core.captions.synthesis import Claim, Task
 
 __all__ = ["answered", "asked"]
 
@@ -30,10 +29,8 @@ def asked(question: str, annotations: Annotations) -> Claim | None:
     if found := _COLOUR.fullmatch(text):
         return Claim(found[2], found[1], "coloured")
     if found := _THERE.fullmatch(text):
-        names = {many: name for name, many in annotations.plurals.items()} | {
-            n: n for n in annotations.plurals
-        }
-        return Claim(names[found[1]]) if found[1] in names else None
+        name = annotations.names.same.get(found[1])
+        return Claim(name) if name else None
     return None
 
 
@@ -43,14 +40,15 @@ def answered(
     images: Mapping[int, Mapping[str, Any]],
     captions: Mapping[int, Sequence[str]],
     annotations: Annotations,
-    rng: np.random.Generator,
-) -> Iterator[tuple[Mapping[str, Any], str, Claim | None, bool]]:
-    """For `from_questions`: each yes/no question of the two VQAv2 files about an image with captions."""
+) -> Iterator[Task]:
+    """P2's tasks: each yes/no question of the two VQAv2 files about an image with captions, with one of them each."""
     said = {entry["question_id"]: entry["multiple_choice_answer"] for entry in answers["annotations"]}
     for entry in questions["questions"]:
-        answer, key = said.get(entry["question_id"]), entry["image_id"]
+        number, key, text = entry["question_id"], entry["image_id"], entry["question"]
+        answer = said.get(number)
         if answer not in ("yes", "no") or not captions.get(key):
             continue
-        texts = captions[key]
-        caption = texts[int(rng.random() * len(texts))]
-        yield images[key], caption, asked(entry["question"], annotations), answer == "yes"
+        claim = asked(text, annotations)
+        # Neighbouring questions are about one image; this spreads them over its captions.
+        caption = captions[key][crc32(str(number).encode()) % len(captions[key])]
+        yield Task("p2", number, images[key], caption, text, (claim,) if claim else (), answer == "yes")

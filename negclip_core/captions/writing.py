@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from negclip_core.captions.annotated import NOTHING_WORN, Annotations
+from negclip_core.captions.checks import failure
 from negclip_core.captions.phrasings import (
     LAST_NOUN,
     Absence,
@@ -18,7 +19,8 @@ from negclip_core.captions.phrasings import (
     negated,
     templates,
 )  # fmt: skip
-from negclip_core.captions.synthesis import Claim
+from negclip_core.captions.sentences import said_of
+from negclip_core.captions.synthesis import Claim, Claims, Rejected
 
 __all__ = ["PhrasingWriter"]
 
@@ -35,11 +37,13 @@ _PEOPLE = ("man", "woman", "person")
 class PhrasingWriter:
     """See `negclip_core.captions.synthesis.Writer`. Only phrasings of `split` are used."""
 
+    refutes = True
+
     def __init__(self, annotations: Annotations, split: str = "train") -> None:
         self.annotations, self.split = annotations, split
 
     def write(
-        self, image: Mapping[str, Any], caption: str, claims: tuple[Claim, ...], rng: np.random.Generator
+        self, image: Mapping[str, Any], caption: str, claims: Claims, rng: np.random.Generator
     ) -> Negated | None:
         """See `Writer`."""
         how = claims[0].how
@@ -50,9 +54,11 @@ class PhrasingWriter:
         return self._looks(claims[0], rng)
 
     def answer(
-        self, image: Mapping[str, Any], caption: str, claims: tuple[Claim, ...], rng: np.random.Generator
+        self, image: Mapping[str, Any], caption: str, claims: Claims, rng: np.random.Generator, question: str
     ) -> Negated | None:
-        """See `Writer`."""
+        """See `Writer`. Raises Rejected for a question that is not understood."""
+        if not claims:
+            raise Rejected("question not understood")
         claim = claims[0]
         prep, _, place = image.get("where", "").partition(" the ")
         if claim.how == "there" and rng.random() < _EXISTENCE:
@@ -66,17 +72,19 @@ class PhrasingWriter:
         return Absence(claim.thing, claim.thing, self.annotations.plurals.get(claim.thing, f"{claim.thing}s"))
 
     def _there(
-        self, image: Mapping[str, Any], caption: str, claims: tuple[Claim, ...], rng: np.random.Generator
+        self, image: Mapping[str, Any], caption: str, claims: Claims, rng: np.random.Generator
     ) -> Negated | None:
-        prep, _, place = image.get("where", "").partition(" the ")
+        if self.annotations.mentioned(caption) & {claim.thing for claim in claims}:
+            return None
+        absent = [self._absence(claim) for claim in claims]
+        if "where" not in image:
+            return said_of(caption, absent, self.annotations.names, rng, self.split)
+        prep, _, place = image["where"].partition(" the ")
         alone = bool(place) and caption in (f"a {place}", f"an {place}")
         place_first = alone or (bool(place) and caption.startswith((f"a {place} with ", f"an {place} with ")))
         if not place_first and caption.startswith(("there ", "the ", "this ")):
             return None
-        if self.annotations.mentioned(caption) & {claim.thing for claim in claims}:
-            return None
         ends = bool(place) and caption.endswith(f" {place}")  # what is said last is said of the place
-        absent = [self._absence(claim) for claim in claims]
         for _ in range(_TRIES):
             family = "two" if len(claims) > 1 else _family(rng, place_first)
             text = negated(caption, absent, rng, family=family, split=self.split, place=place, prep=prep,
@@ -85,16 +93,23 @@ class PhrasingWriter:
                 return text
         return None
 
-    def _worn(self, caption: str, claims: tuple[Claim, ...], rng: np.random.Generator) -> Negated | None:
+    def _worn(self, caption: str, claims: Claims, rng: np.random.Generator) -> Negated | None:
         found = re.search(_WEARER.format(noun=claims[0].of, nothing_worn=NOTHING_WORN), caption)
         if found is None or not all(claim.thing in self.annotations.worn for claim in claims):
             return None
         worn = [Worn(c.thing, **self.annotations.worn[c.thing]) for c in claims]
-        text = lacking(found[0], worn, rng, split=self.split)
         before, after = caption[: found.start()], caption[found.end() :]
-        lacks = text.text if claims[0].of in _PEOPLE else text.text.replace(" who ", " that ")
-        said, rest, there = (f"{before}{part}{after}" for part in (lacks, text.affirmative, text.asserted))
-        return Negated(said, rest, there, text.template)
+        forms = [self.annotations.names.of(claim.thing) for claim in claims]
+        for _ in range(_TRIES):
+            text = lacking(found[0], worn, rng, split=self.split)
+            lacks = text.text if claims[0].of in _PEOPLE else text.text.replace(" who ", " that ")
+            said, rest, there = (
+                f"{before}{part}{after}" for part in (lacks, text.affirmative, text.asserted)
+            )
+            # "without glasses and a hat" may be read as with a hat, "without a hat or glasses and a dog" as without a dog.
+            if len(claims) == 1 or not failure(said, caption, forms, rest):
+                return Negated(said, rest, there, text.template)
+        return None
 
     def _looks(self, claim: Claim, rng: np.random.Generator) -> Negated:
         """A phrase for a thing that is not of a colour, or on which nobody is."""

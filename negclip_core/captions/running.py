@@ -1,0 +1,51 @@
+"""Take many captions through their pipelines at once, as many as are to be under way, and write down each step."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from negclip_core.captions.journal import Journal
+from negclip_core.captions.synthesis import Roles, Task, synthesize
+
+__all__ = ["synthesize_all"]
+
+_BREATH = 256  # tasks after which an interrupt is looked for where nothing is waited for
+
+
+async def synthesize_all(
+    tasks: Iterable[Task],
+    roles: Roles,
+    journal: Journal,
+    seed: int,
+    concurrency: int,
+    done: Callable[[int], object] = lambda _: None,
+) -> None:
+    """Bring every task to its end in the journal; those that have one are passed over. `done(1)` is called after each.
+
+    Tasks are taken from the iterable one at a time as others end, so memory does not grow with their number. Steps before
+    a task's end are written down where they are paid for.
+    """
+    feed = iter(enumerate(tasks))
+    workers = [asyncio.create_task(_work(feed, roles, journal, seed, done)) for _ in range(concurrency)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _work(
+    feed: Iterator[tuple[int, Task]],
+    roles: Roles,
+    journal: Journal,
+    seed: int,
+    done: Callable[[int], object],
+) -> None:
+    for number, task in feed:
+        if (progress := journal.progress(number)) is not None:
+            keep = partial(journal.keep, number, task) if journal.paid else None
+            journal.finish(number, task, await synthesize(task, progress, roles, seed, keep))
+        done(1)
+        if number % _BREATH == 0:
+            await asyncio.sleep(0)
