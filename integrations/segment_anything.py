@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from segment_anything.modeling import Sam
     from torch import Tensor
 
-__all__ = ["Look", "Region", "choose", "cut_outs", "regions"]
+__all__ = ["Look", "Region", "choose", "cut_outs", "regions", "without_doubles"]
 
 _SMALLER = 0.25  # a region with less of the heat than this share of the hottest one's is noise
 _PASSES = 2
 _POINTS_A_SIDE = 16
+# Below SAM's own .88 and .95: a text chooses among the proposals, so that a poor one costs less than a missing one.
+_LEAST_IOU, _LEAST_STABILITY = 0.6, 0.8
 _MARGIN = 0.15  # of a box, around a cut-out
 _BLUR = 0.08  # of a cut-out's longer side
 
@@ -91,10 +93,38 @@ class Look:
     @cached_property
     def proposals(self) -> list[np.ndarray]:
         """Masks bool [h, w] of the things in the image, found from a grid of points, without doubles."""
-        from segment_anything import SamAutomaticMaskGenerator
+        from segment_anything import SamAutomaticMaskGenerator, automatic_mask_generator
 
-        generator = SamAutomaticMaskGenerator(self._model, points_per_side=_POINTS_A_SIDE)
+        # torchvision's is compiled, and missing where torchvision was built for CUDA and torch for the CPU.
+        automatic_mask_generator.batched_nms = without_doubles
+        generator = SamAutomaticMaskGenerator(
+            self._model, points_per_side=_POINTS_A_SIDE, pred_iou_thresh=_LEAST_IOU, stability_score_thresh=_LEAST_STABILITY,
+        )  # fmt: skip
         return [each["segmentation"] for each in generator.generate(self._pixels)]
+
+
+def without_doubles(boxes: "Tensor", scores: "Tensor", groups: "Tensor", iou_threshold: float) -> "Tensor":
+    """Which boxes are left, best first, when each leaves out the worse ones of its group that overlap it too much.
+
+    As torchvision's `batched_nms`, in plain PyTorch.
+
+    Args:
+        boxes: float [n, 4], left, top, right, bottom; `scores` and `groups` are [n].
+
+    Returns:
+        int64 [kept], rows of `boxes`.
+    """
+    import torch
+    from torchvision.ops import box_iou
+
+    order = scores.argsort(descending=True, stable=True)
+    boxes, groups = boxes[order].float(), groups[order]
+    doubles = (box_iou(boxes, boxes) > iou_threshold) & (groups[:, None] == groups)
+    left = torch.ones(len(order), dtype=torch.bool, device=order.device)
+    for row in range(len(order)):
+        if left[row]:
+            left[row + 1 :] &= ~doubles[row, row + 1 :]
+    return order[left]
 
 
 def _overlap(mask: np.ndarray, other: np.ndarray) -> float:

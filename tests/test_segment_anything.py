@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from integrations.sam_weights import load_sam
-from integrations.segment_anything import Look, choose, cut_outs, regions
+from integrations.segment_anything import Look, choose, cut_outs, regions, without_doubles
 from negclip_core.clip import load_clip
 from negclip_core.errors import RequestError
 
@@ -133,3 +133,29 @@ def test_the_mask_whose_thing_fits_the_text_is_chosen(clip_folder: Path) -> None
     texts = torch.stack([clip.encode_image(list(pair)).sum(0) for pair in cut_outs(image, masks)])
     texts = torch.nn.functional.normalize(texts, dim=-1)
     assert choose(clip, image, masks, texts).argmax(1).tolist() == [0, 1]
+
+
+def test_of_doubles_the_best_one_is_left() -> None:
+    boxes = torch.tensor(
+        [[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [0, 0, 9, 10], [5, 5, 15, 15]]
+    ).float()
+    scores, one_group = torch.tensor([0.5, 0.9, 0.1, 0.7, 0.6]), torch.zeros(5)
+    assert without_doubles(boxes, scores, one_group, 0.7).tolist() == [1, 4, 2]
+    assert without_doubles(boxes, scores, one_group, 0.95).tolist() == [1, 3, 4, 0, 2]
+    assert without_doubles(boxes, scores, torch.tensor([0, 1, 0, 1, 0]), 0.7).tolist() == [1, 4, 0, 2]
+    assert without_doubles(boxes[:0], scores[:0], one_group[:0], 0.7).tolist() == []
+
+
+def test_the_shipped_sam_proposes_the_things_of_drawings() -> None:
+    from negclip_core.models import resolve
+    from negclip_core.world.drawing import draw
+    from negclip_core.world.scenes import sample_scene
+
+    sam, rng = load_sam(Path(resolve("miniature/sam"))), np.random.default_rng(3)
+    best = []
+    for picture in (draw(sample_scene(rng), 64) for _ in range(8)):
+        assert picture.instances is not None
+        proposals = Look(sam, Image.fromarray(picture.image)).proposals
+        things = [picture.instances == i for i in range(1, int(picture.instances.max()) + 1)]
+        best += [max((m & t).sum() / (m | t).sum() for m in proposals) for t in things if t.sum() >= 40]
+    assert len(best) > 15 and np.mean(best) > 0.7
