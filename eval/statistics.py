@@ -104,7 +104,7 @@ def sign_flips(
     """
     a, b = _pair(first, second)
     differences = _finite(b - a)
-    if not differences.any():
+    if len(differences) < 2 or not differences.any():
         return 1.0
     # In batches, so that memory holds 200 swaps at a time and not all of them.
     found = stats.permutation_test(

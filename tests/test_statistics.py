@@ -83,7 +83,7 @@ def test_holm_corrects_the_smallest_most_and_never_reorders() -> None:
 def test_swapping_pairs_gives_the_exact_p_of_few_pairs() -> None:
     # All five differences point one way: 2 of the 2^5 ways to swap are as extreme.
     assert sign_flips([0, 0, 0, 0, 0], [1, 2, 3, 4, 5]) == pytest.approx(2 / 32)
-    assert sign_flips([1.0, 2.0], [1.0, 2.0]) == 1.0
+    assert sign_flips([1.0, 2.0], [1.0, 2.0]) == sign_flips([1.0], [2.0]) == 1.0
     rng = np.random.default_rng(0)
     level = rng.normal(0, 10, 200)
     assert sign_flips(level, level + rng.normal(0.2, 0.5, 200)) < 0.01

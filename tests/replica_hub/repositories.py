@@ -3,7 +3,8 @@
     python tests/replica_hub/repositories.py FOLDER        with all blocks of each text encoder, some 12 GB
 
 Text encoders have their true width, vocabulary and, in `FULL`, all their blocks; denoisers, autoencoders and T5 a block
-or two with true interfaces to the rest. `write` takes the number of blocks that the larger text encoders are cut to.
+or two with true interfaces to the rest; segmenters are whole. `write` takes the number of blocks that the larger text
+encoders are cut to.
 """
 
 import json
@@ -22,15 +23,16 @@ import torch
 __all__ = ["FULL", "REPOSITORIES", "write"]
 
 FULL = 99
-_BLOCKS = {"L": 12, "H": 24, "bigG": 32}
+_BLOCKS = {"B": 12, "L": 12, "H": 24, "bigG": 32}
 # width, heads, projection, activation; token 49407 ends a text, and pads it for the first alone
-_TEXT = {"L": (768, 12, 768, "quick_gelu"), "H": (1024, 16, 1024, "gelu"), "bigG": (1280, 20, 1280, "gelu")}
+_TEXT = {"B": (512, 8, 512, "quick_gelu"), "L": (768, 12, 768, "quick_gelu"), "H": (1024, 16, 1024, "gelu"),
+         "bigG": (1280, 20, 1280, "gelu")}  # fmt: skip
 _BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
 def _depth(kind: str, blocks: int) -> int:
-    """Blocks of a text encoder: all of ViT-L's, by which people's encoders are found, and at most `blocks` of others."""
-    return _BLOCKS[kind] if kind == "L" else min(blocks, _BLOCKS[kind])
+    """Blocks of a text encoder: all of the smaller ones', by which people's encoders are found, at most `blocks` of others."""
+    return _BLOCKS[kind] if kind in ("B", "L") else min(blocks, _BLOCKS[kind])
 
 
 @cache
@@ -199,9 +201,11 @@ def _open_clip(kind: str, blocks: int, **vision: Any) -> Any:
 
 def _negationclip(folder: Path, blocks: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    model, _ = _open_clip("L", blocks, layers=24, width=1024, patch_size=14)
-    torch.save({name: tensor.half() for name, tensor in model.state_dict().items()},
-               folder / "negationclip_ViT-L14.pth")  # fmt: skip
+    sizes = {"ViT-B16": ("B", 12, 768, 16), "ViT-L14": ("L", 24, 1024, 14)}
+    for name, (kind, layers, width, patch) in sizes.items():
+        model, _ = _open_clip(kind, blocks, layers=layers, width=width, patch_size=patch)
+        weights = {key: tensor.half() for key, tensor in model.state_dict().items()}
+        torch.save(weights, folder / f"negationclip_{name}.pth")
 
 
 def _laion(folder: Path, blocks: int) -> None:
@@ -213,6 +217,23 @@ def _laion(folder: Path, blocks: int) -> None:
     save_file(dict(model.state_dict()), folder / "open_clip_model.safetensors")
 
 
+def _clipseg(folder: Path, blocks: int) -> None:
+    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPSegProcessor, ViTImageProcessor
+
+    config = CLIPSegConfig(
+        vision_config={"patch_size": 16}, reduce_dim=64, use_complex_transposed_convolution=True
+    )
+    CLIPSegForImageSegmentation(config).save_pretrained(folder)
+    size = {"height": 352, "width": 352}
+    CLIPSegProcessor(ViTImageProcessor(size=size), _tokenizer(folder)).save_pretrained(folder)
+
+
+def _sam(folder: Path, blocks: int) -> None:
+    from transformers import SamConfig, SamModel
+
+    SamModel(SamConfig()).save_pretrained(folder)
+
+
 REPOSITORIES: dict[str, Callable[[Path, int], None]] = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5": _stable_diffusion_1,
     "stabilityai/sd-turbo": _turbo,
@@ -221,6 +242,8 @@ REPOSITORIES: dict[str, Callable[[Path, int], None]] = {
     "black-forest-labs/FLUX.1-schnell": _flux,
     "jerryray/negationclip": _negationclip,
     "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": _laion,
+    "CIDAS/clipseg-rd64-refined": _clipseg,
+    "facebook/sam-vit-base": _sam,
 }
 
 
