@@ -57,7 +57,8 @@ def _pooled(model: CLIP, ids: Tensor) -> Tensor:
         (int(n), int(length))
         for length, n in zip(*lengths.unique_consecutive(return_counts=True), strict=True)
     ]
-    x = model.token_embedding(ids[used]) + model.positional_embedding[positions]
+    # Not by an index, whose gradient sums the rows of one position in whatever order the threads come.
+    x = model.token_embedding(ids[used]) + F.embedding(positions, model.positional_embedding)
     *blocks, last = model.transformer.resblocks
     for block in blocks:
         x = x + block.ls_1(_attend(block, x, groups))
