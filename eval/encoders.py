@@ -1,7 +1,7 @@
 """A CLIP as evaluation uses it: photographs decoded once, pictures encoded once for all arms with one image tower."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -67,6 +67,13 @@ class Encoder:
             rows = _numpy(self.clip.encode_image(list(_opened(batch))))
             self._known.update({(self._tower, part): row for part, row in zip(batch, rows, strict=True)})
         return np.stack([self._known[(self._tower, part)] for part in parts])
+
+    def fits(self, images: Sequence[Path], options: Sequence[Sequence[str]]) -> np.ndarray:
+        """How well each of n images fits each of its own k texts: cosines float32 [n, k]."""
+        seen = self.images([Part(image) for image in images])
+        read = self.texts([text for own in options for text in own])
+        found: np.ndarray = (read.reshape(len(images), -1, read.shape[1]) * seen[:, None]).sum(2)
+        return found
 
 
 def _opened(parts: list[Part]) -> Iterator[Image]:

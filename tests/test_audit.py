@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from command_line import run  # type: ignore[import-not-found]  # pytest puts tests/ on the path
 
 from negclip_core.captions import corpus
 from negclip_core.errors import RequestError
 from negclip_core.negation.cues import find_cues
 from negclip_core.world.negation import negated_prompt
-from pipelines import audit, cli
+from pipelines import audit
 
 CAPTIONS = [
     "a street with no cars and no people",
@@ -194,19 +195,9 @@ def test_other_files_are_refused_in_one_line(
 ) -> None:  # fmt: skip
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    code, out, err = _command(["audit", str(tmp_path / name), "--quiet"], monkeypatch, capsys)
+    code, out, err = run(["audit", str(tmp_path / name), "--quiet"], monkeypatch, capsys)
     assert (code, out) == (2, "")
     assert says in err and err.startswith("negclip: ") and err.count("\n") == 1
-
-
-def _command(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["negclip", *arguments])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    captured = capsys.readouterr()
-    return int(end.value.code or 0), captured.out, captured.err
 
 
 def test_columns_that_are_no_text_are_refused(tmp_path: Path) -> None:
@@ -238,12 +229,12 @@ def test_the_command_prints_its_contract(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = str(_as_parquet(tmp_path))
-    code, out, err = _command(["audit", path, "--json", "--quiet"], monkeypatch, capsys)
+    code, out, err = run(["audit", path, "--json", "--quiet"], monkeypatch, capsys)
     document = json.loads(out)
     assert (code, err) == (0, "")
     contract = {"captions", "with_negation", "share", "words", "negation_words", "cues", "examples"}
     assert contract <= document.keys()
-    code, out, err = _command(["audit", path], monkeypatch, capsys)
+    code, out, err = run(["audit", path], monkeypatch, capsys)
     assert code == 0 and "captions" in err
     assert "6 captions, 4 with a negation: 66.7 % (95 % interval 30 to 90.3 %)" in out
     assert "column: caption" in out and "--instances" in out

@@ -8,19 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from pipelines import cli
-
-
-def run(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of the command line, run in this process."""
-    monkeypatch.setattr(sys, "argv", ["negclip", *arguments])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    captured = capsys.readouterr()
-    return int(end.value.code or 0), captured.out, captured.err
+from command_line import run  # type: ignore[import-not-found]  # pytest puts tests/ on the path
 
 
 @pytest.mark.parametrize(

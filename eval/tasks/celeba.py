@@ -20,7 +20,7 @@ import numpy as np
 
 from eval.choice import chunks, item_rng, pick, refuse_nan, sampled
 from eval.data import find_file, find_image
-from eval.encoders import Encoder, Part
+from eval.encoders import Encoder
 from eval.options import Options
 from eval.registry import Record, Values
 from negclip_core.errors import RequestError
@@ -103,9 +103,7 @@ def _item(data: Path, file: str, attribute: str, pair: list[str], present: bool,
 def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -> Iterator[list[Record]]:
     """Choose the prompt that is more similar to the image."""
     for chunk in chunks(items, _CHUNK, done):
-        images = subject.images([Part(item.image) for item in chunk])
-        texts = subject.texts([text for item in chunk for text in item.prompts])
-        scores = (texts.reshape(len(chunk), 2, -1) * images[:, None]).sum(2)
+        scores = subject.fits([item.image for item in chunk], [item.prompts for item in chunk])
         refuse_nan(scores, subject.name, chunk[0].id)
         yield [_record(item, row, options.seed) for item, row in zip(chunk, scores, strict=True)]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from eval.choice import chunks, item_rng, pick, refuse_nan, sampled
 from eval.data import find_file, find_image, read_json
-from eval.encoders import Encoder, Part
+from eval.encoders import Encoder
 from eval.options import Options
 from eval.registry import Record, Values
 from negclip_core.errors import RequestError
@@ -53,9 +53,7 @@ def items(data: Path, options: Options) -> list[Item]:
 def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -> Iterator[list[Record]]:
     """Score caption and foil against the image; a tie is settled at random."""
     for chunk in chunks(items, _CHUNK, done):
-        images = subject.images([Part(item.image) for item in chunk])
-        texts = subject.texts([text for item in chunk for text in (item.caption, item.foil)])
-        scores = (texts.reshape(len(chunk), 2, -1) * images[:, None]).sum(2)
+        scores = subject.fits([item.image for item in chunk], [(item.caption, item.foil) for item in chunk])
         refuse_nan(scores, subject.name, chunk[0].id)
         yield [_record(item, pair.tolist(), options.seed) for item, pair in zip(chunk, scores, strict=True)]
 

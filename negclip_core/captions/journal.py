@@ -136,8 +136,3 @@ class Journal:
         """Commit and let go of the file."""
         self.commit()
         self._file.close()
-
-    def remove(self) -> None:
-        """Close it and remove the file."""
-        self.close()
-        self.path.unlink()

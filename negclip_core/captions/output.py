@@ -12,14 +12,14 @@ from negclip_core.files import atomic_path, atomic_write_json
 
 __all__ = ["check_suffix", "write_captions"]
 
-SUFFIXES = (".json", ".jsonl", ".parquet")
+_SUFFIXES = (".json", ".jsonl", ".parquet")
 _ROWS = 8192  # in a row group
 
 
 def check_suffix(path: Path) -> None:
     """Raise RequestError for a file that `write_captions` cannot write."""
-    if path.suffix not in SUFFIXES:
-        raise RequestError(f"--out {path}: expected a name that ends in {', '.join(SUFFIXES)}")
+    if path.suffix not in _SUFFIXES:
+        raise RequestError(f"--out {path}: expected a name that ends in {', '.join(_SUFFIXES)}")
     if path.suffix == ".parquet":
         try:
             import pyarrow.parquet  # noqa: F401
