@@ -5,16 +5,8 @@ from collections.abc import Collection
 
 from negclip_core.language import parse
 
-__all__ = ["FAILURES", "denied", "failure"]
+__all__ = ["denied", "failure"]
 
-FAILURES = (
-    "no negation",
-    "denies something else",
-    "does not deny what is absent",
-    "lost the caption",
-    "says more than the caption",
-    "too long",
-)
 _LOST = 5  # one content word in so many may be lost
 _NEW = 3  # content words that may come in: "in sight", "anywhere to be seen"
 _LONGER = 14  # words that a caption may grow by
@@ -27,7 +19,7 @@ _FUNCTION_WORDS = frozenset(_FUNCTION.split())
 
 
 def failure(text: str, caption: str, absent: Collection[Collection[str]], kept: str | None = None) -> str:
-    """Why `text` does not say of `caption` that things are absent, one of `FAILURES`; "" where it does.
+    """Why `text` does not say of `caption` that things are absent, as its counts name it; "" where it does.
 
     `absent` has for each thing all its names in lower case, `kept` what is to survive where it is not the whole caption.
     """
