@@ -7,9 +7,10 @@ from integrations.referring import PROPOSED, REFINED
 from negclip_core.errors import RequestError
 from negclip_core.models import Source, arms_of
 
-__all__ = ["VANILLA", "ArmName", "clip_source", "parse_arms", "refuse_missing", "suits"]
+__all__ = ["BLIND", "VANILLA", "ArmName", "clip_source", "parse_arms", "refuse_missing", "suits"]
 
 VANILLA, NEGATIONCLIP, REST = "vanilla", "negationclip", "affirmative-rest"
+BLIND = ("blind-text", "blind-constant", "blind-random")  # scorers of eval.blind
 _BARE = "-no-gate"
 _WAYS = {"-refined": REFINED, "-proposed": PROPOSED}
 # arm -> (method of integrations.methods, whether NegationCLIP is swapped in)
@@ -33,6 +34,11 @@ class ArmName:
     def rest(self) -> bool:
         """Whether it is given the affirmative rest of the prompt instead of the prompt."""
         return self.name == REST
+
+    @property
+    def blind(self) -> bool:
+        """Whether it sees no picture."""
+        return self.name in BLIND
 
 
 def parse_arms(text: str) -> list[ArmName]:
@@ -60,11 +66,13 @@ def parse_arms(text: str) -> list[ArmName]:
 
 def _arm(text: str) -> ArmName:
     name, _, encoder = text.partition("=")
+    if name in BLIND and not encoder:
+        return ArmName(name, "encoder", swaps=False)
     suffix = next((suffix for suffix in _WAYS if name.endswith(suffix)), "")
     bare, way = name.removesuffix(suffix), _WAYS.get(suffix)
     gate = not bare.endswith(_BARE)
     if encoder:
-        if not name or "/" in name or name in _KNOWN:
+        if not name or "/" in name or name in (*_KNOWN, *BLIND):
             raise RequestError(
                 f"{text}: expected NAME=ENCODER with a new name, of letters, digits and hyphens"
             )
@@ -74,7 +82,7 @@ def _arm(text: str) -> ArmName:
     method, swaps = _KNOWN.get(base, ("", False))
     if not method or not (gate or swaps):
         raise RequestError(
-            f"no arm called {name!r}; there are {', '.join(_KNOWN)}, "
+            f"no arm called {name!r}; there are {', '.join((*_KNOWN, *BLIND))}, "
             f"{NEGATIONCLIP}{_BARE}, both{_BARE}, {', '.join(NEGATIONCLIP + suffix for suffix in _WAYS)}, or NAME=ENCODER for another text encoder"
         )
     return ArmName(name, method, swaps, gate, way=way)
@@ -85,6 +93,8 @@ def suits(arm: ArmName, kind: str) -> bool:
 
     A method of generation, the gate, and what becomes of masks change no similarity; a method finds no mask.
     """
+    if arm.blind:
+        return kind == "understanding"
     if kind == "generation":
         return arm.way is None
     plain = arm.method == "encoder" and not arm.rest

@@ -78,6 +78,7 @@ class Studio:
 
     def _encoders(self, arms: "list[ArmName]") -> "list[Subject]":
         from eval.arms import VANILLA, clip_source, parse_arms
+        from eval.blind import blind_scorer
         from eval.encoders import Encoder
         from eval.runner import Subject
         from negclip_core.clip import Clip, load_clip
@@ -87,8 +88,15 @@ class Studio:
         def subject(name: str, clip: Clip) -> Subject:
             return Subject(name, {"clip": clip.sha256}, lambda _: Encoder(name, clip, self._features))
 
+        def blind(name: str) -> Subject:
+            settings = {"clip": base.sha256 if name == "blind-text" else None}
+            return Subject(name, settings, lambda _: blind_scorer(name, base, self.given["seed"]))
+
         subjects = []
         for arm in arms:
+            if arm.blind:
+                subjects.append(blind(arm.name))
+                continue
             source = clip_source(arm, self.clip)
             loaded = (
                 base
