@@ -12,14 +12,16 @@ import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from eval.data import Box, cut_box
 from negclip_core.images import open_image
+from negclip_core.training.packed import pooled
 
 if TYPE_CHECKING:
     from negclip_core.clip import Clip
 
-__all__ = ["Encoder", "Part", "Scorer", "image_tower"]
+__all__ = ["Encoder", "ImageFeatures", "Part", "Scorer", "image_tower"]
 
 _CROPS_AT_ONCE = 256
 ImageFeatures = dict[tuple[str, "Part"], np.ndarray]
@@ -77,7 +79,9 @@ class Encoder(Scorer):
     def texts(self, texts: list[str]) -> np.ndarray:
         """float32 [n, d] of unit length; equal texts get equal rows, whichever batch they were in."""
         distinct = list(dict.fromkeys(texts))
-        rows = _numpy(self.clip.encode_text(distinct))
+        ids = self.clip.tokenizer(distinct).to(self.clip.device)
+        with torch.no_grad():
+            rows = _numpy(F.normalize(pooled(self.clip.model, ids).float(), dim=-1))
         where = {text: row for row, text in enumerate(distinct)}
         return rows[[where[text] for text in texts]]
 
