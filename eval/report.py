@@ -42,8 +42,8 @@ def write_report(results: list[TaskResult], settings: dict[str, Any], out: Path)
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>negclip eval</title><style>{_STYLE}</style>'
         "<h1>Does negation hold, and was anything lost?</h1>"
-        "<p class=note>Shares with Wilson's 95 % interval, other means and all paired differences with a bootstrap "
-        "interval (BCa); p from the exact McNemar test on the pairs that disagree, or from swapping pairs at random where the "
+        "<p class=note>Shares with Wilson's 95 % interval, differences of shares in pairs with Agresti and Min's, other "
+        "means and differences with a bootstrap interval (BCa); p from the exact McNemar test on the pairs that disagree, or from swapping pairs at random where the "
         "units are more than right or wrong; corrected for the number of tests by Holm. What so many pairs would show four "
         "times in five stands as detectable.</p>"
         f"{body}<h2>Settings</h2><table>{rows}</table></html>\n"
