@@ -14,6 +14,7 @@ from PIL import Image
 from eval.arms import BLIND
 from eval.choice import item_rng
 from eval.encoders import Encoder, Part, Scorer
+from eval.statistics import share
 
 if TYPE_CHECKING:
     from negclip_core.clip import Clip
@@ -22,6 +23,7 @@ __all__ = ["blind_scorer", "wins"]
 
 _WIDTH = 32
 _GREY, _SIDE = (128, 128, 128), 64
+_SURE = 0.999
 
 
 class _Text(Encoder):
@@ -76,10 +78,15 @@ def blind_scorer(name: str, clip: "Clip", seed: int) -> Scorer:
 def wins(
     arms: Mapping[str, Mapping[str, Mapping[str, float]]], chance: Mapping[str, float]
 ) -> list[dict[str, str]]:
-    """The blind arms, and the metrics on which their whole 95 % interval lies above chance."""
+    """The blind arms, and the metrics on which they do better than chance.
+
+    Their whole 99.9 % interval (Wilson) lies above it: a run compares some thirty shares with chance, of which one in
+    forty would pass with 95 % by luck.
+    """
     return [
         {"arm": arm, "metric": metric}
         for arm in BLIND
         for metric, guessed in chance.items()
-        if arms.get(arm, {}).get(metric, {}).get("low", 0.0) > guessed
+        if (row := arms.get(arm, {}).get(metric))
+        and share(round(row["value"] * row["n"]), int(row["n"]), _SURE).low > guessed
     ]

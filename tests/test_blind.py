@@ -9,7 +9,7 @@ from command_line import run  # type: ignore[import-not-found]  # pytest puts te
 from PIL import Image
 
 from eval.arms import BLIND, parse_arms, suits
-from eval.blind import blind_scorer
+from eval.blind import blind_scorer, wins
 from eval.options import Options
 from eval.registry import load, task, tasks
 from eval.report import text_table, write_report
@@ -101,6 +101,15 @@ def test_a_task_that_a_blind_arm_wins_is_marked(won_blind: TaskResult, tmp_path:
     document = json.loads((tmp_path / "report.json").read_text())["tasks"]["valse-existence"]
     assert document["blind_wins"][0] == {"arm": "blind-text", "metric": "accuracy"}
     assert document["chance"]["accuracy"] == 0.5
+
+
+def test_luck_is_no_win() -> None:
+    def arms(value: float) -> dict[str, dict[str, dict[str, float]]]:
+        return {"blind-constant": {"accuracy": {"value": value, "n": 1938}}}
+
+    # A constant scorer's ties, settled at random, once gave .2693 [.2501, .2895] on four options.
+    assert wins(arms(0.2693), {"accuracy": 0.25}) == []
+    assert wins(arms(0.30), {"accuracy": 0.25}) == [{"arm": "blind-constant", "metric": "accuracy"}]
 
 
 def test_blind_arms_are_paired_with_none(won_blind: TaskResult) -> None:
