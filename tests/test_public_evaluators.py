@@ -6,6 +6,7 @@ scores CLIP, on a ViT-B/32 of random weights and photographs of several sizes.
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,11 +46,13 @@ def public() -> Public:
 
 
 @pytest.fixture(scope="module")
-def ours(public: Public, tmp_path_factory: pytest.TempPathFactory) -> Subject:
-    folder = tmp_path_factory.mktemp("ViT-B-32")
+def ours(public: Public) -> Subject:
     config = open_clip.get_model_config("ViT-B-32")
-    write_open_clip_folder(folder, public.model.state_dict(), config, preprocess={}, made_by={})
-    return Subject("ours", {}, lambda _: Encoder("ours", load_clip(folder)))
+    # Not in pytest's own folder, which it keeps: this is 600 MB.
+    with TemporaryDirectory() as folder:
+        write_open_clip_folder(Path(folder), public.model.state_dict(), config, preprocess={}, made_by={})
+        clip = load_clip(folder)
+        return Subject("ours", {}, lambda _: Encoder("ours", clip))
 
 
 @pytest.fixture(scope="module")
