@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from eval.agreement import judged
 from eval.options import Options
 from eval.records import Journal
 from eval.registry import Record, Task, TaskInfo, Values, load
@@ -43,18 +44,22 @@ class TaskResult:
     paired: dict[str, dict[str, dict[str, float]]]
     records: dict[str, dict[str, Record]] = field(repr=False)  # arm -> item -> record
     files: dict[str, Path] = field(repr=False)  # arm -> records on disk
+    judges: dict[str, Any] = field(default_factory=dict)  # what `eval.agreement.judged` found
 
     def as_json(self) -> dict[str, Any]:
         """The command line's form; `paired` has "FIRST -> SECOND": metric: difference of second minus first.
 
         "p" is McNemar's where the units are right or wrong, else of a permutation test; "p_holm" is corrected for the
         number of tests in the run; "detectable" is the difference that so many pairs would show four times in five.
+        "judges", for tasks of generation: questions, how many got neither yes nor no, and how far two judges agree.
         """
+        judges = {"judges": self.judges} if self.judges else {}
         return {
             "n": self.n,
             "arms": self.arms,
             "paired": self.paired,
             "records": {k: str(v) for k, v in self.files.items()},
+            **judges,
         }
 
 
@@ -66,7 +71,7 @@ def run_task(
     Records go to `out`/records/TASK/. The first arm is the reference for measures of drift.
 
     Raises:
-        RequestError: the data are missing or malformed, or an arm gives scores that are not numbers.
+        RequestError: the data are missing or malformed, an arm gives scores that are not numbers, or a judge no answers.
     """
     task = load(info)
     items = task.items(data, options)
@@ -80,7 +85,8 @@ def run_task(
         files[subject.name] = journal.path
     reference = list(records[subjects[0].name].values())
     values = {name: task.measure(list(own.values()), reference, out) for name, own in records.items()}
-    return TaskResult(info, len(items), _estimates(values), _pairs(values), records, files)
+    judges = judged(records, out)
+    return TaskResult(info, len(items), _estimates(values), _pairs(values), records, files, judges)
 
 
 def correct(results: list[TaskResult]) -> None:

@@ -111,6 +111,7 @@ class Studio:
 
     def _judges(self, names: str) -> "list[Judge]":
         """The judge, or the two, of `--judge`."""
+        from eval.agreement import needs_statsmodels
         from eval.judges import load_judge
         from negclip_core.errors import RequestError
         from pipelines.host import hush
@@ -119,6 +120,8 @@ class Studio:
         sources = [name.strip() for name in names.split(",")]
         if len(sources) > 2 or len(set(sources)) < len(sources):
             raise RequestError(f"--judge {names}: expected a judge, or two different ones with a comma")
+        if len(sources) == 2:
+            needs_statsmodels()
         judges = [load_judge(source, self.device) for source in sources]
         for key, source, judge in zip(("judge", "second judge"), sources, judges, strict=False):
             self.made_with[key] = {"source": source, "sha256": judge.version}
