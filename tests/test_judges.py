@@ -74,7 +74,7 @@ def test_questions_are_asked_in_batches_each_of_its_own_picture(
 
     def generate(**inputs: torch.Tensor) -> torch.Tensor:
         seen.append(inputs["pixel_values"])
-        return model(**inputs)  # type: ignore[no-any-return]
+        return model(**inputs)
 
     monkeypatch.setattr(judge.model, "generate", generate)
     judge.answers(PICTURES, [("car",)] * 3)
