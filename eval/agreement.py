@@ -50,7 +50,11 @@ def agreement(pairs: Sequence[tuple[bool, bool]]) -> dict[str, float | None]:
 
 
 def _kappa(kappa: float, low: float, high: float) -> dict[str, float]:
-    return {"kappa": round(kappa, 6), "low": round(max(low, -1.0), 6), "high": round(min(high, 1.0), 6)}
+    return {
+        "kappa": round(float(kappa), 6),
+        "low": round(max(float(low), -1.0), 6),
+        "high": round(min(float(high), 1.0), 6),
+    }
 
 
 def judged(records: dict[str, dict[str, Record]], out: Path) -> dict[str, Any]:
