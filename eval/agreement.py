@@ -58,7 +58,7 @@ def _kappa(kappa: float, low: float, high: float) -> dict[str, float]:
 
 
 def judged(records: dict[str, dict[str, Record]], out: Path) -> dict[str, Any]:
-    """What judges answered of all arms' pictures, from the records of a task of generation; else empty.
+    """What judges answered of all arms' pictures, from the records of a task of generation.
 
     {"questions", "unanswered"}, and where there were two judges "second_unanswered" and "agreement": for all questions, for
     those about what is negated, asked for and the place, and for each question by itself. A picture that several arms
@@ -67,9 +67,7 @@ def judged(records: dict[str, dict[str, Record]], out: Path) -> dict[str, Any]:
     Raises:
         RequestError: the judge answered no question at all.
     """
-    every = [record for own in records.values() for record in own.values() if "negated" in record]
-    if not every:
-        return {}
+    every = [record for own in records.values() for record in own.values()]
     said = [answer for record in every for _, _, answer in _questions(record)]
     open_ones = sum(answer is None for answer in said)
     if said and open_ones == len(said):

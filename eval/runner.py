@@ -100,7 +100,7 @@ def run_task(
     values = {name: task.measure(list(own.values()), reference, out) for name, own in records.items()}
     seeing = {name: own for name, own in values.items() if name not in BLIND}
     guessed = task.chance(reference) if info.kind == "understanding" else {}
-    judges = judged(records, out)
+    judges = judged(records, out) if info.kind == "generation" else {}
     return TaskResult(info, len(items), _estimates(values), _pairs(seeing), records, files, guessed, judges)
 
 
