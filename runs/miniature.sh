@@ -47,6 +47,6 @@ python runs/judge_against_people.py docs/results/labelled/labels.json
 python runs/unpicked.py "$work/unpicked.png"
 
 # 7. What ships: half precision, 50 MB at most.
-for part in clip negationclip stable-diffusion clipseg sam judge; do
+for part in clip negationclip stable-diffusion few-steps clipseg sam judge; do
     rm -rf "negclip_core/miniature/$part" && cp -r "$work/$part" negclip_core/miniature/
 done

@@ -121,3 +121,28 @@ def test_the_shipped_sam_sharpens_a_rough_map() -> None:
     look = Look(load_sam_model("miniature/sam", "cpu"), Image.fromarray(picture.image))
     box, mask = heat > 0.5, look.refine(heat, 0.5)
     assert (mask & meant).sum() / (mask | meant).sum() > (box & meant).sum() / (box | meant).sum()
+
+
+def test_in_four_steps_without_guidance_the_swap_still_acts() -> None:
+    """On 40 held-out prompts that deny something; there a negative prompt does nothing."""
+    from eval.judges import load_judge
+    from negclip_core.world.negation import negated_prompt
+    from pipelines.host import load_host
+
+    host = load_host("miniature", "cpu", quiet=True, lora="miniature/few-steps")
+    judge = load_judge("miniature/judge")
+    rng = np.random.default_rng(0)
+    prompts = [negated_prompt(rng, "test") for _ in range(40)]
+
+    def drawn() -> int:
+        """Denied things that are there."""
+        noise = [torch.Generator().manual_seed(seed) for seed in range(len(prompts))]
+        images = host.pipe([p.prompt for p in prompts], generator=noise, num_inference_steps=4, guidance_scale=1.0).images  # fmt: skip
+        said = judge.answers(
+            np.stack([np.asarray(image) for image in images]), [p.negated for p in prompts]
+        )
+        return sum(bool(there) for answers in said for there in answers.values())
+
+    vanilla = drawn()
+    with swap_text_encoder(host.pipe, load_clip("miniature/negationclip")):
+        assert drawn() <= 0.6 * vanilla

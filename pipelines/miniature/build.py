@@ -68,8 +68,8 @@ class Plan:
     clipseg_steps: int = 3_000
     segmented: int = 20_000  # pictures that its decoder is trained on
     sam_steps: int = 3_000
-    few_steps: int = 1_500  # optimizer steps of the update that draws in four denoising steps
-    paths: int = 4_000  # of the guided pipeline, that it learns from
+    few_steps: int = 900  # optimizer steps of the update that draws in four denoising steps
+    paths: int = 2_000  # of the guided pipeline, that it learns from
     judge_steps: int = 3_300
     judged: tuple[int, int, int] = (30_000, 4_000, 4_000)
     batch: int = 128
