@@ -13,7 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from open_clip.tokenizer import SimpleTokenizer
 
@@ -28,7 +28,7 @@ _TOKENIZER = SimpleTokenizer()
 class Counting(Endpoint):
     """An endpoint that adds up what is asked of it, by the name of the answer that is asked for."""
 
-    totals: Counter[tuple[str, str]] = Counter()
+    totals: ClassVar[Counter[tuple[str, str]]] = Counter()
 
     async def ask(self, prompt: Prompt, words: Mapping[str, str], seed: int, picture: str = "") -> str:
         """See `Endpoint`; the answer is counted as the JSON that it came in."""
