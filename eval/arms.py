@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 
+from eval.rivals import rival_names
 from integrations.methods import find_method, method_names
 from integrations.referring import PROPOSED, REFINED
 from negclip_core.errors import RequestError
 from negclip_core.models import Source, arms_of
 
-__all__ = ["VANILLA", "ArmName", "clip_source", "parse_arms", "refuse_missing", "suits"]
+__all__ = ["BLIND", "VANILLA", "ArmName", "clip_source", "parse_arms", "refuse_missing", "suits"]
 
 VANILLA, NEGATIONCLIP, REST = "vanilla", "negationclip", "affirmative-rest"
+BLIND = ("blind-text", "blind-constant", "blind-random")  # scorers of eval.blind
 _BARE = "-no-gate"
 _WAYS = {"-refined": REFINED, "-proposed": PROPOSED}
 # arm -> (method of integrations.methods, whether NegationCLIP is swapped in)
@@ -27,6 +29,7 @@ class ArmName:
     swaps: bool
     gate: bool = True
     source: Source | None = None
+    rival: str | None = None  # what corrects its texts: one of eval.rivals
     way: str | None = None  # what Segment Anything does to masks: one of integrations.referring's WAYS
 
     @property
@@ -34,13 +37,18 @@ class ArmName:
         """Whether it is given the affirmative rest of the prompt instead of the prompt."""
         return self.name == REST
 
+    @property
+    def blind(self) -> bool:
+        """Whether it sees no picture."""
+        return self.name in BLIND
+
 
 def parse_arms(text: str) -> list[ArmName]:
     """Arms separated by commas: a known name, or NAME=ENCODER for another text encoder under a name of its own.
 
     A name that ends in "-no-gate" runs the encoder bare; one that ends in "-refined" has its masks sharpened by Segment
     Anything, one in "-proposed" chosen from its proposals; NAME=ENCODER whose NAME begins with "both" adds the negative
-    prompt to it.
+    prompt to it. A rival's name means that rival on vanilla CLIP; behind another name and a hyphen, on that one.
 
     Raises:
         RequestError: an unknown name, a name twice, or none.
@@ -60,22 +68,28 @@ def parse_arms(text: str) -> list[ArmName]:
 
 def _arm(text: str) -> ArmName:
     name, _, encoder = text.partition("=")
+    if name in BLIND and not encoder:
+        return ArmName(name, "encoder", swaps=False)
+    rival = next((rival for rival in rival_names() if f"-{name}".endswith(f"-{rival}")), None)
     suffix = next((suffix for suffix in _WAYS if name.endswith(suffix)), "")
     bare, way = name.removesuffix(suffix), _WAYS.get(suffix)
     gate = not bare.endswith(_BARE)
     if encoder:
-        if not name or "/" in name or name in _KNOWN:
+        if not name or "/" in name or name in (*_KNOWN, *BLIND, *rival_names()):
             raise RequestError(
                 f"{text}: expected NAME=ENCODER with a new name, of letters, digits and hyphens"
             )
         method = "both" if name.startswith("both") else "encoder"
-        return ArmName(name, method, True, gate, Source(encoder), way)
+        return ArmName(name, method, True, gate, Source(encoder), rival, way)
+    if rival in (name, name.removeprefix(f"{NEGATIONCLIP}-")):
+        return ArmName(name, "encoder", name != rival, rival=rival)
     base = bare.removesuffix(_BARE)
     method, swaps = _KNOWN.get(base, ("", False))
     if not method or not (gate or swaps):
         raise RequestError(
-            f"no arm called {name!r}; there are {', '.join(_KNOWN)}, "
-            f"{NEGATIONCLIP}{_BARE}, both{_BARE}, {', '.join(NEGATIONCLIP + suffix for suffix in _WAYS)}, or NAME=ENCODER for another text encoder"
+            f"no arm called {name!r}; there are {', '.join((*_KNOWN, *BLIND, *rival_names()))}, "
+            f"{NEGATIONCLIP}{_BARE}, both{_BARE}, {', '.join(NEGATIONCLIP + suffix for suffix in (*_WAYS, f'-{rival_names()[0]}'))}, "
+            "or NAME=ENCODER for another text encoder"
         )
     return ArmName(name, method, swaps, gate, way=way)
 
@@ -85,6 +99,8 @@ def suits(arm: ArmName, kind: str) -> bool:
 
     A method of generation, the gate, and what becomes of masks change no similarity; a method finds no mask.
     """
+    if arm.blind or arm.rival:
+        return kind == "understanding"
     if kind == "generation":
         return arm.way is None
     plain = arm.method == "encoder" and not arm.rest
@@ -102,8 +118,9 @@ def clip_source(arm: ArmName, clip: str) -> Source:
     if arm.source is not None:
         return arm.source
     known = arms_of(clip)
-    if arm.name not in known:
+    wanted = NEGATIONCLIP if arm.swaps else VANILLA
+    if wanted not in known:
         raise RequestError(
-            f"{clip}: no {arm.name} is known for this CLIP; name one with {arm.name}-of-mine=ENCODER"
+            f"{clip}: no {wanted} is known for this CLIP; name one with {wanted}-of-mine=ENCODER"
         )
-    return known[arm.name]
+    return known[wanted]

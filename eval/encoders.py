@@ -1,6 +1,7 @@
 """A CLIP as evaluation uses it: photographs decoded once, pictures encoded once for all arms with one image tower."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,14 +12,16 @@ import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from eval.data import Box, cut_box
 from negclip_core.images import open_image
+from negclip_core.training.packed import pooled
 
 if TYPE_CHECKING:
     from negclip_core.clip import Clip
 
-__all__ = ["Encoder", "Part", "image_tower"]
+__all__ = ["Encoder", "ImageFeatures", "Part", "Scorer", "image_tower"]
 
 _CROPS_AT_ONCE = 256
 ImageFeatures = dict[tuple[str, "Part"], np.ndarray]
@@ -42,11 +45,33 @@ def image_tower(clip: "Clip") -> str:
     return digest.hexdigest()
 
 
-class Encoder:
-    """A CLIP under the name of its arm. `known` holds image features by tower and part; arms may share it."""
+class Scorer(ABC):
+    """What a task of understanding asks, under the name of its arm: a text fits a picture as far as their rows' product says."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
+    def texts(self, texts: list[str]) -> np.ndarray:
+        """float32 [n, d]; equal texts get equal rows."""
+
+    @abstractmethod
+    def images(self, parts: list[Part]) -> np.ndarray:
+        """float32 [n, d]."""
+
+    def fits(self, images: Sequence[Path], options: Sequence[Sequence[str]]) -> np.ndarray:
+        """How well each of n images fits each of its own k texts: float32 [n, k]."""
+        seen = self.images([Part(image) for image in images])
+        read = self.texts([text for own in options for text in own])
+        found: np.ndarray = (read.reshape(len(images), -1, read.shape[1]) * seen[:, None]).sum(2)
+        return found
+
+
+class Encoder(Scorer):
+    """A CLIP, which scores by cosine. `known` holds image features by tower and part; arms may share it."""
 
     def __init__(self, name: str, clip: "Clip", known: ImageFeatures | None = None) -> None:
-        self.name = name
+        super().__init__(name)
         self.clip = clip
         self._known: ImageFeatures = {} if known is None else known
         self._tower = image_tower(clip)
@@ -54,7 +79,9 @@ class Encoder:
     def texts(self, texts: list[str]) -> np.ndarray:
         """float32 [n, d] of unit length; equal texts get equal rows, whichever batch they were in."""
         distinct = list(dict.fromkeys(texts))
-        rows = _numpy(self.clip.encode_text(distinct))
+        ids = self.clip.tokenizer(distinct).to(self.clip.device)
+        with torch.no_grad():
+            rows = _numpy(F.normalize(pooled(self.clip.model, ids).float(), dim=-1))
         where = {text: row for row, text in enumerate(distinct)}
         return rows[[where[text] for text in texts]]
 
@@ -67,13 +94,6 @@ class Encoder:
             rows = _numpy(self.clip.encode_image(list(_opened(batch))))
             self._known.update({(self._tower, part): row for part, row in zip(batch, rows, strict=True)})
         return np.stack([self._known[(self._tower, part)] for part in parts])
-
-    def fits(self, images: Sequence[Path], options: Sequence[Sequence[str]]) -> np.ndarray:
-        """How well each of n images fits each of its own k texts: cosines float32 [n, k]."""
-        seen = self.images([Part(image) for image in images])
-        read = self.texts([text for own in options for text in own])
-        found: np.ndarray = (read.reshape(len(images), -1, read.shape[1]) * seen[:, None]).sum(2)
-        return found
 
 
 def _opened(parts: list[Part]) -> Iterator[Image]:

@@ -40,7 +40,7 @@ class TaskInfo:
 
 
 class Task(Protocol):
-    """What a task's file holds."""
+    """What a task's file holds; `chance` only in a task of understanding."""
 
     def items(self, data: Path, options: Options) -> list[Any]:
         """Read the public files below `data`, in an order that `options.seed` fixes; each item has an `id`."""
@@ -50,7 +50,7 @@ class Task(Protocol):
         """Score under one arm the items whose ids are not in `done`, some at a time, as they are finished.
 
         A task whose scores hang on all items together, or on how they are batched, may score done ones again.
-        `subject` is an `eval.encoders.Encoder` for a task of understanding, an `eval.generation.Painter` for one of
+        `subject` is an `eval.encoders.Scorer` for a task of understanding, an `eval.generation.Painter` for one of
         generation, an `integrations.referring.Finder` for one of segmentation. Raises RequestError for scores that are not numbers.
         """
         ...
@@ -61,6 +61,10 @@ class Task(Protocol):
         `reference` holds the records of the first arm, for measures of how far this arm moved from it; files that
         records name lie below `out`.
         """
+        ...
+
+    def chance(self, records: list[Record]) -> dict[str, float]:
+        """What guessing gets, for each metric on which an arm that sees no picture (`eval.blind`) must not do better."""
         ...
 
 

@@ -42,8 +42,8 @@ def write_report(results: list[TaskResult], settings: dict[str, Any], out: Path)
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>negclip eval</title><style>{_STYLE}</style>'
         "<h1>Does negation hold, and was anything lost?</h1>"
-        "<p class=note>Shares with Wilson's 95 % interval, other means and all paired differences with a bootstrap "
-        "interval (BCa); p from the exact McNemar test on the pairs that disagree, or from swapping pairs at random where the "
+        "<p class=note>Shares with Wilson's 95 % interval, differences of shares in pairs with Agresti and Min's, other "
+        "means and differences with a bootstrap interval (BCa); p from the exact McNemar test on the pairs that disagree, or from swapping pairs at random where the "
         "units are more than right or wrong; corrected for the number of tests by Holm. What so many pairs would show four "
         "times in five stands as detectable.</p>"
         f"{body}<h2>Settings</h2><table>{rows}</table></html>\n"
@@ -61,7 +61,16 @@ def text_table(result: TaskResult) -> list[str]:
     for metric in result.arms[arms[0]]:
         cells = (_interval(result.arms[arm].get(metric)) for arm in arms)
         lines.append(f"{metric:<{wide}}" + "".join(f"{cell:>26}" for cell in cells))
-    return lines
+    return lines + _blind_wins(result)
+
+
+def _blind_wins(result: TaskResult) -> list[str]:
+    """A line where arms that see no picture do better than chance: then the task measures something else as well."""
+    found = [
+        f"{won['arm']} {won['metric']} {_interval(result.arms[won['arm']][won['metric']])}, chance {result.chance[won['metric']]:.4f}"
+        for won in result.blind_wins
+    ]
+    return [f"⚠ {result.task.name} can be won without looking: {'; '.join(found)}"] if found else []
 
 
 def _interval(row: dict[str, float] | None) -> str:
@@ -82,7 +91,8 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def _section(result: TaskResult, out: Path) -> str:
     task = result.task
     head = f"<h2>{_e(task.name)} <small>n = {result.n}</small></h2><p>{_e(task.measures)}.<br><small>{_e(task.source)}</small></p>"
-    return head + _figures(result) + _differences(result) + _contact_sheet(result, out)
+    warning = "".join(f"<p class=bad><strong>{_e(line)}</strong></p>" for line in _blind_wins(result))
+    return head + warning + _figures(result) + _differences(result) + _contact_sheet(result, out)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

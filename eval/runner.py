@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from eval.arms import BLIND
+from eval.blind import wins
 from eval.options import Options
 from eval.records import Journal
 from eval.registry import Record, Task, TaskInfo, Values, load
@@ -43,17 +45,28 @@ class TaskResult:
     paired: dict[str, dict[str, dict[str, float]]]
     records: dict[str, dict[str, Record]] = field(repr=False)  # arm -> item -> record
     files: dict[str, Path] = field(repr=False)  # arm -> records on disk
+    chance: dict[str, float] = field(
+        default_factory=dict
+    )  # metric -> what guessing gets, where the task says
+
+    @property
+    def blind_wins(self) -> list[dict[str, str]]:
+        """Blind arms that do better than chance, with the metric."""
+        return wins(self.arms, self.chance)
 
     def as_json(self) -> dict[str, Any]:
         """The command line's form; `paired` has "FIRST -> SECOND": metric: difference of second minus first.
 
         "p" is McNemar's where the units are right or wrong, else of a permutation test; "p_holm" is corrected for the
-        number of tests in the run; "detectable" is the difference that so many pairs would show four times in five.
+        number of tests in the run; "detectable" is the difference that so many pairs would show four times in five. Blind
+        arms are compared with "chance" and paired with none.
         """
         return {
             "n": self.n,
             "arms": self.arms,
             "paired": self.paired,
+            "chance": self.chance,
+            "blind_wins": self.blind_wins,
             "records": {k: str(v) for k, v in self.files.items()},
         }
 
@@ -80,7 +93,9 @@ def run_task(
         files[subject.name] = journal.path
     reference = list(records[subjects[0].name].values())
     values = {name: task.measure(list(own.values()), reference, out) for name, own in records.items()}
-    return TaskResult(info, len(items), _estimates(values), _pairs(values), records, files)
+    seeing = {name: own for name, own in values.items() if name not in BLIND}
+    guessed = task.chance(reference) if info.kind == "understanding" else {}
+    return TaskResult(info, len(items), _estimates(values), _pairs(seeing), records, files, guessed)
 
 
 def correct(results: list[TaskResult]) -> None:

@@ -152,7 +152,13 @@ def _as_said(document: dict[str, Any], layout: str, found: dict[str, Any], path:
             config = transformers.model_config(document, found)
         elif layout == "open_clip":
             said = document["model_cfg"]
-            config = {**found, **said, "text_cfg": {**found["text_cfg"], **said["text_cfg"]}}
+            # What a config leaves out, open_clip has as GELU.
+            config = {
+                **found,
+                "quick_gelu": False,
+                **said,
+                "text_cfg": {**found["text_cfg"], **said["text_cfg"]},
+            }
             if not isinstance(document.get("preprocess_cfg", {}), dict):
                 raise TypeError("preprocess_cfg is no object")
         else:

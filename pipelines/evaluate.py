@@ -81,7 +81,9 @@ def register(app: typer.Typer) -> None:
             typer.Option(
                 help="vanilla, negationclip, negationclip-no-gate, affirmative-rest, a method of integrations/methods, "
                 "or NAME=ENCODER, with -refined or -proposed behind a name for masks sharpened by Segment Anything or "
-                "chosen from its proposals; the first is what drift is measured against."
+                "chosen from its proposals; blind-text, blind-constant and blind-random see no picture; "
+                "a rival of eval/rivals on vanilla CLIP, or negationclip-RIVAL on NegationCLIP; the first is what drift "
+                "is measured against."
             ),
         ] = ARMS,
         clip: Annotated[str, typer.Option(help="The CLIP that tasks of understanding ask.")] = "miniature",

@@ -78,25 +78,40 @@ class Studio:
 
     def _encoders(self, arms: "list[ArmName]") -> "list[Subject]":
         from eval.arms import VANILLA, clip_source, parse_arms
+        from eval.blind import blind_scorer
         from eval.encoders import Encoder
+        from eval.rivals import Rival
         from eval.runner import Subject
         from negclip_core.clip import Clip, load_clip
 
         base = load_clip(clip_source(parse_arms(VANILLA)[0], self.clip).source, device=self.device)
 
-        def subject(name: str, clip: Clip) -> Subject:
-            return Subject(name, {"clip": clip.sha256}, lambda _: Encoder(name, clip, self._features))
+        def subject(arm: "ArmName", clip: Clip) -> Subject:
+            if arm.rival is None:
+                return Subject(
+                    arm.name, {"clip": clip.sha256}, lambda _: Encoder(arm.name, clip, self._features)
+                )
+            rival = Rival(arm.name, clip, arm.rival, arm.swaps, self._features)
+            settings = {"clip": clip.sha256, "rival": arm.rival, "tuned": arm.swaps}
+            return Subject(arm.name, settings, lambda _: rival)
+
+        def blind(name: str) -> Subject:
+            settings = {"clip": base.sha256 if name == "blind-text" else None}
+            return Subject(name, settings, lambda _: blind_scorer(name, base, self.given["seed"]))
 
         subjects = []
         for arm in arms:
+            if arm.blind:
+                subjects.append(blind(arm.name))
+                continue
             source = clip_source(arm, self.clip)
             loaded = (
                 base
-                if arm.name == VANILLA
+                if arm.source is None and not arm.swaps
                 else load_clip(source.source, source.architecture, self.device, base=base)
             )
             self.made_with[f"clip of {arm.name}"] = {"source": source.source, "sha256": loaded.sha256}
-            subjects.append(subject(arm.name, loaded))
+            subjects.append(subject(arm, loaded))
         return subjects
 
     def _painters(self, info: "TaskInfo", arms: "list[ArmName]") -> "list[Subject]":

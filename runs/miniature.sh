@@ -24,6 +24,11 @@ train tokens 2 seed2
 others=""
 for arm in paper host seed1 seed2; do others="$others,$arm=$work/arms/$arm"; done
 negclip eval valse-existence,negrefcocog,retrieval,celeba --arms "vanilla,negationclip$others" --out "$work/eval"
+#    Beside corrections that need no training, and scorers that see no picture.
+negclip eval valse-existence,negrefcocog,negbench-mcq --limit 300 --out "$work/eval-rivals" \
+    --arms vanilla,negationclip,difference,projection,deo,steering,negationclip-projection,negationclip-deo
+negclip eval valse-existence,negrefcocog,retrieval,celeba,negbench-mcq --out "$work/eval-blind" \
+    --arms vanilla,blind-text,blind-constant,blind-random
 
 # 4. Does it draw what was asked for, and nothing that was denied? Held-out prompts, in pairs.
 arms="vanilla,affirmative-rest,negationclip,negationclip-no-gate,negative-prompt,both$others"

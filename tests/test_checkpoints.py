@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import warnings
 import zipfile
 from pathlib import Path
@@ -30,12 +31,22 @@ def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         assert torch.equal(got[name], expected[name]), name
 
 
-def test_open_clip_folder_is_read_by_open_clip_itself(clip_folder: Path) -> None:
+@pytest.mark.parametrize("said", [True, False, None], ids=["quick_gelu", "gelu", "says nothing"])
+def test_open_clip_folder_is_read_by_open_clip_itself(
+    clip_folder: Path, tmp_path: Path, said: bool | None
+) -> None:
     import open_clip
 
-    theirs = open_clip.create_model(f"local-dir:{clip_folder}")
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{clip_folder}")
-    ours = load_clip(clip_folder)
+    folder = Path(shutil.copytree(clip_folder, tmp_path / "clip"))
+    file = folder / "open_clip_config.json"
+    document = json.loads(file.read_text())
+    document["model_cfg"] |= {"quick_gelu": said}
+    if said is None:
+        del document["model_cfg"]["quick_gelu"]
+    file.write_text(json.dumps(document))
+    theirs = open_clip.create_model(f"local-dir:{folder}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    ours = load_clip(folder)
     assert_same(ours.model.state_dict(), theirs.state_dict())
     with torch.no_grad():
         expected = theirs.eval().encode_text(tokenizer(TEXTS), normalize=True)

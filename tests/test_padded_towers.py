@@ -9,6 +9,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 from torch import Tensor
 
+from eval.rivals import Rival
 from negclip_core.checkpoints import write_open_clip_folder
 from negclip_core.clip import Clip, load_clip
 from negclip_core.convert import write_checkpoint
@@ -134,3 +135,8 @@ def test_siglip_itself_is_refused(kind: str, tmp_path: Path) -> None:
     )
     with pytest.raises(RequestError, match=r"siglip\.safetensors: is a SigLIP"):
         load_clip(tmp_path / "siglip.safetensors")
+
+
+def test_they_have_no_end_token_to_steer(folder: Path) -> None:
+    with pytest.raises(RequestError, match="arm mine: its text tower reads its padding"):
+        Rival("mine", load_clip(folder), "steering", tuned=False).texts(["a street with no cars"])

@@ -44,6 +44,36 @@ def test_the_paired_difference_is_second_minus_first_and_sees_the_pairing() -> N
     assert found.high - found.low < 0.3
 
 
+def test_the_difference_of_shares_in_pairs_against_known_values() -> None:
+    # Agresti, Categorical Data Analysis, table 10.1: of 1,600 voters 794 approve twice, 150 and 86 once; -.04 [-.059, -.021].
+    first = [1] * 794 + [1] * 150 + [0] * 86 + [0] * 570
+    second = [1] * 794 + [0] * 150 + [1] * 86 + [0] * 570
+    found = paired_difference(first, second)
+    assert (found.value, found.n) == (-0.04, 1600)
+    assert (round(found.low, 3), round(found.high, 3)) == (-0.059, -0.021)
+
+
+def test_pairs_that_all_agree_or_all_change_leave_doubt() -> None:
+    same = paired_difference([1, 0] * 20, [1, 0] * 20)
+    assert same.low == -same.high < same.value == 0 < same.high < 0.1
+    changed = paired_difference([0] * 40, [1] * 40)
+    assert 0.8 < changed.low < 1 == changed.value == changed.high
+    # Numbers that are the same bit for bit are another matter: drift behind the gate is nothing.
+    nothing = paired_difference([0.25] * 9, [0.25] * 9)
+    assert (nothing.low, nothing.high) == (0, 0)
+
+
+@pytest.mark.parametrize("n", [50, 200])
+def test_the_difference_of_shares_covers_where_few_pairs_disagree(n: int) -> None:
+    rng = np.random.default_rng(n)
+    hits = 0
+    for _ in range(1000):
+        kind = rng.random(n)
+        found = paired_difference(kind < 0.01, (kind >= 0.01) & (kind < 0.04))
+        hits += found.low <= 0.02 <= found.high
+    assert hits >= 930
+
+
 @pytest.mark.parametrize("n", [60, 400])
 def test_intervals_cover(n: int) -> None:
     rng = np.random.default_rng(n)

@@ -20,7 +20,7 @@ import numpy as np
 
 from eval.choice import chunks, item_rng, pick, refuse_nan, sampled
 from eval.data import find_file, find_image
-from eval.encoders import Encoder
+from eval.encoders import Scorer
 from eval.options import Options
 from eval.registry import Record, Values
 from negclip_core.errors import RequestError
@@ -100,7 +100,7 @@ def _item(data: Path, file: str, attribute: str, pair: list[str], present: bool,
     return Item(f"{attribute}/{file}", find_image(data, file), attribute, (says, denies), present)
 
 
-def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -> Iterator[list[Record]]:
+def run(items: list[Item], done: set[str], subject: Scorer, options: Options) -> Iterator[list[Record]]:
     """Choose the prompt that is more similar to the image."""
     for chunk in chunks(items, _CHUNK, done):
         scores = subject.fits([item.image for item in chunk], [item.prompts for item in chunk])
@@ -123,3 +123,8 @@ def measure(records: list[Record], reference: list[Record], out: Path) -> Values
         own = {r["id"]: float(r["correct"]) for r in records if r["attribute"] == attribute}
         values[f"balanced-accuracy:{attribute}"] = own
     return values | {"ties": {r["id"]: float(r["tied"]) for r in records}}
+
+
+def chance(records: list[Record]) -> dict[str, float]:
+    """What guessing gets."""
+    return {"balanced-accuracy": 1 / 2}

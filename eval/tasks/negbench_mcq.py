@@ -19,7 +19,7 @@ from pathlib import Path
 
 from eval.choice import chunks, item_rng, pick, refuse_nan, sampled
 from eval.data import find_file, find_image
-from eval.encoders import Encoder
+from eval.encoders import Scorer
 from eval.options import Options
 from eval.registry import Record, Values
 from negclip_core.errors import RequestError
@@ -59,7 +59,7 @@ def items(data: Path, options: Options) -> list[Item]:
     return sampled(found, options.limit, options.seed)
 
 
-def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -> Iterator[list[Record]]:
+def run(items: list[Item], done: set[str], subject: Scorer, options: Options) -> Iterator[list[Record]]:
     """Score all captions of an image against it; a tie is settled at random."""
     for chunk in chunks(items, _CHUNK, done):
         scores = subject.fits([item.image for item in chunk], [item.captions for item in chunk])
@@ -81,3 +81,8 @@ def measure(records: list[Record], reference: list[Record], out: Path) -> Values
             r["id"]: float(r["correct"]) for r in records if r["template"] == template
         }
     return values | {"ties": {r["id"]: float(r["tied"]) for r in records}}
+
+
+def chance(records: list[Record]) -> dict[str, float]:
+    """What guessing gets. None by template: who always picks the caption of one template is right wherever it is the true one."""
+    return {"accuracy": 1 / _CAPTIONS}

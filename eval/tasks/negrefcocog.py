@@ -15,7 +15,7 @@ from pathlib import Path
 
 from eval.choice import chunks, item_rng, pick, refuse_nan, sampled
 from eval.data import Box, find_file, find_image, read_json
-from eval.encoders import Encoder, Part
+from eval.encoders import Part, Scorer
 from eval.options import Options
 from eval.registry import Record, Values
 from negclip_core.errors import RequestError
@@ -53,7 +53,7 @@ def _item(data: Path, path: Path, number: int, row: Record) -> Item:
     return Item(str(number), find_image(data, row["image"]), row["phrase"], boxes, boxes.index(answer))
 
 
-def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -> Iterator[list[Record]]:
+def run(items: list[Item], done: set[str], subject: Scorer, options: Options) -> Iterator[list[Record]]:
     """Compare each phrase with the crops of its boxes."""
     for chunk in chunks(items, _CHUNK, done):
         texts = subject.texts([item.phrase for item in chunk])
@@ -85,4 +85,15 @@ def measure(records: list[Record], reference: list[Record], out: Path) -> Values
         "accuracy-affirmative": {r["id"]: correct[r["id"]] for r in records if not r["negated"]},
         "chance": {r["id"]: r["chance"] for r in records},
         "ties": {r["id"]: float(r["tied"]) for r in records},
+    }
+
+
+def chance(records: list[Record]) -> dict[str, float]:
+    """What guessing gets: one in as many boxes as there are."""
+    values = measure(records, records, Path())
+    of_items = values["chance"]
+    return {
+        name: sum(of_items[unit] for unit in values[name]) / len(values[name])
+        for name in ("accuracy", "accuracy-negated", "accuracy-affirmative")
+        if values[name]
     }

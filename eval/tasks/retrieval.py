@@ -12,13 +12,14 @@ needs: captions_*.json in COCO's form and its images below --data; --limit is th
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import comb
 from pathlib import Path
 
 import numpy as np
 
 from eval.choice import item_rng, refuse_nan, sampled
 from eval.data import find_file, find_image, read_json
-from eval.encoders import Encoder, Part
+from eval.encoders import Part, Scorer
 from eval.options import Options
 from eval.registry import Record, Values
 from negclip_core.errors import RequestError
@@ -58,7 +59,7 @@ def items(data: Path, options: Options) -> list[Item]:
     ]
 
 
-def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -> Iterator[list[Record]]:
+def run(items: list[Item], done: set[str], subject: Scorer, options: Options) -> Iterator[list[Record]]:
     """Rank all images for each caption and all captions for each image; equal scores share their ranks at random."""
     if done.issuperset(item.id for item in items):
         return
@@ -95,4 +96,17 @@ def measure(records: list[Record], reference: list[Record], out: Path) -> Values
             for number, rank in enumerate(r["text_ranks"])
         }
         values[f"image-to-text-r@{k}"] = {r["id"]: float(r["image_rank"] <= k) for r in records}
+    return values
+
+
+def chance(records: list[Record]) -> dict[str, float]:
+    """What a random order gets: of an image, that one of its captions is among the first k of all."""
+    total = sum(len(r["captions"]) for r in records)
+    values = {}
+    for k in (1, 5):
+        values[f"text-to-image-r@{k}"] = min(1.0, k / len(records))
+        missed = (
+            [comb(total - len(r["captions"]), k) / comb(total, k) for r in records] if k <= total else [0.0]
+        )
+        values[f"image-to-text-r@{k}"] = 1 - sum(missed) / len(missed)
     return values

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from eval.choice import chunks, item_rng, pick, refuse_nan, sampled
 from eval.data import find_file, find_image, read_json
-from eval.encoders import Encoder
+from eval.encoders import Scorer
 from eval.options import Options
 from eval.registry import Record, Values
 from negclip_core.errors import RequestError
@@ -50,7 +50,7 @@ def items(data: Path, options: Options) -> list[Item]:
     return sampled(rows, options.limit, options.seed)
 
 
-def run(items: list[Item], done: set[str], subject: Encoder, options: Options) -> Iterator[list[Record]]:
+def run(items: list[Item], done: set[str], subject: Scorer, options: Options) -> Iterator[list[Record]]:
     """Score caption and foil against the image; a tie is settled at random."""
     for chunk in chunks(items, _CHUNK, done):
         scores = subject.fits([item.image for item in chunk], [(item.caption, item.foil) for item in chunk])
@@ -70,3 +70,8 @@ def measure(records: list[Record], reference: list[Record], out: Path) -> Values
         "accuracy-agreed": {r["id"]: float(r["correct"]) for r in records if r["agreed"]},
         "ties": {r["id"]: float(r["tied"]) for r in records},
     }
+
+
+def chance(records: list[Record]) -> dict[str, float]:
+    """What guessing gets."""
+    return {"accuracy": 1 / 2, "accuracy-agreed": 1 / 2}
