@@ -29,6 +29,7 @@ class Painter:
     out: Path
     folder: str
     rest: bool = False  # whether it draws from the affirmative rest instead of the prompt
+    second: Judge | None = None  # asked the same, for how far the two agree
 
     def draw(
         self, texts: Sequence[str], seeds: Sequence[int], batch: int, steps: int, guidance_scale: float

@@ -16,6 +16,11 @@ from negclip_core.files import atomic_write_json, atomic_write_text
 __all__ = ["text_table", "write_report"]
 
 _PAIRS_SHOWN = 32
+_MARKS = {
+    True: "<span class=good>✓ {}</span>",
+    False: "<span class=bad>✗ {}</span>",
+    None: "<span class=note>? {}</span>",
+}
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;color:#1c1c1e;background:#fcfbf8}
 h1,h2{font-weight:600}h2{margin-top:2.5rem;border-top:1px solid #ddd;padding-top:1.5rem}
@@ -61,7 +66,15 @@ def text_table(result: TaskResult) -> list[str]:
     for metric in result.arms[arms[0]]:
         cells = (_interval(result.arms[arm].get(metric)) for arm in arms)
         lines.append(f"{metric:<{wide}}" + "".join(f"{cell:>26}" for cell in cells))
-    return lines + _blind_wins(result)
+    return (
+        lines
+        + _blind_wins(result)
+        + _unanswered(result)
+        + [
+            f"judges on {name}: same answer {same}, kappa {kappa}, n = {n}"
+            for name, n, same, kappa in _agreement(result)
+        ]
+    )
 
 
 def _blind_wins(result: TaskResult) -> list[str]:
@@ -71,6 +84,25 @@ def _blind_wins(result: TaskResult) -> list[str]:
         for won in result.blind_wins
     ]
     return [f"⚠ {result.task.name} can be won without looking: {'; '.join(found)}"] if found else []
+
+
+def _unanswered(result: TaskResult) -> list[str]:
+    """A line for each judge that left questions open."""
+    counts = {"the judge": "unanswered", "the second judge": "second_unanswered"}
+    return [
+        f"{who} answered neither yes nor no to {result.judges[key]} of {result.judges['questions']} questions"
+        for who, key in counts.items()
+        if result.judges.get(key)
+    ]
+
+
+def _agreement(result: TaskResult) -> list[tuple[str, str, str, str]]:
+    """For each question that two judges were asked: it, n, the share of like answers, kappa with its interval."""
+    rows = []
+    for name, row in result.judges.get("agreement", {}).items():
+        kappa = "-" if row["kappa"] is None else f"{row['kappa']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
+        rows.append((name, f"{row['n']:.0f}", f"{row['same']:.4f}", kappa))
+    return rows
 
 
 def _interval(row: dict[str, float] | None) -> str:
@@ -92,7 +124,14 @@ def _section(result: TaskResult, out: Path) -> str:
     task = result.task
     head = f"<h2>{_e(task.name)} <small>n = {result.n}</small></h2><p>{_e(task.measures)}.<br><small>{_e(task.source)}</small></p>"
     warning = "".join(f"<p class=bad><strong>{_e(line)}</strong></p>" for line in _blind_wins(result))
-    return head + warning + _figures(result) + _differences(result) + _contact_sheet(result, out)
+    return (
+        head
+        + warning
+        + _figures(result)
+        + _differences(result)
+        + _judges(result)
+        + _contact_sheet(result, out)
+    )
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -135,6 +174,15 @@ def _differences(result: TaskResult) -> str:
     return f"<details><summary>Paired differences</summary>{_table(head, rows)}</details>"
 
 
+def _judges(result: TaskResult) -> str:
+    notes = "".join(f"<p class=note>{_e(line)}.</p>" for line in _unanswered(result))
+    rows = _agreement(result)
+    if not rows:
+        return notes
+    table = _table(["question", "n", "same answer", "Cohen's kappa"], rows)
+    return f"{notes}<details open><summary>How far the two judges agree</summary>{table}</details>"
+
+
 def _contact_sheet(result: TaskResult, out: Path) -> str:
     """The first pairs in the order they were drawn in, which nobody picked, with the judge's verdicts."""
     arms = list(result.records)
@@ -153,12 +201,11 @@ def _contact_sheet(result: TaskResult, out: Path) -> str:
 
 
 def _figure(arm: str, record: Record, out: Path) -> str:
-    verdicts = [(f"no {thing}", not there) for thing, there in record["negated"].items()]
+    verdicts = [
+        (f"no {thing}", None if there is None else not there) for thing, there in record["negated"].items()
+    ]
     verdicts += [(thing, there) for field in ("asked", "place") for thing, there in record[field].items()]
-    lines = "".join(
-        f"<br><span class={'good' if right else 'bad'}>{'✓' if right else '✗'} {_e(words)}</span>"
-        for words, right in verdicts
-    )
+    lines = "".join("<br>" + _MARKS[right].format(_e(words)) for words, right in verdicts)
     return f'<figure><img alt="{_e(record["text"])}" src="{_inline(out / record["image"])}"><figcaption>{_e(arm)}{lines}</figcaption></figure>'
 
 

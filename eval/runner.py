@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from eval.agreement import judged
 from eval.arms import BLIND
 from eval.blind import wins
 from eval.options import Options
@@ -48,6 +49,7 @@ class TaskResult:
     chance: dict[str, float] = field(
         default_factory=dict
     )  # metric -> what guessing gets, where the task says
+    judges: dict[str, Any] = field(default_factory=dict)  # what `eval.agreement.judged` found
 
     @property
     def blind_wins(self) -> list[dict[str, str]]:
@@ -60,7 +62,9 @@ class TaskResult:
         "p" is McNemar's where the units are right or wrong, else of a permutation test; "p_holm" is corrected for the
         number of tests in the run; "detectable" is the difference that so many pairs would show four times in five. Blind
         arms are compared with "chance" and paired with none.
+        "judges", for tasks of generation: questions, how many got neither yes nor no, and how far two judges agree.
         """
+        judges = {"judges": self.judges} if self.judges else {}
         return {
             "n": self.n,
             "arms": self.arms,
@@ -68,6 +72,7 @@ class TaskResult:
             "chance": self.chance,
             "blind_wins": self.blind_wins,
             "records": {k: str(v) for k, v in self.files.items()},
+            **judges,
         }
 
 
@@ -79,7 +84,7 @@ def run_task(
     Records go to `out`/records/TASK/. The first arm is the reference for measures of drift.
 
     Raises:
-        RequestError: the data are missing or malformed, or an arm gives scores that are not numbers.
+        RequestError: the data are missing or malformed, an arm gives scores that are not numbers, or a judge no answers.
     """
     task = load(info)
     items = task.items(data, options)
@@ -95,7 +100,8 @@ def run_task(
     values = {name: task.measure(list(own.values()), reference, out) for name, own in records.items()}
     seeing = {name: own for name, own in values.items() if name not in BLIND}
     guessed = task.chance(reference) if info.kind == "understanding" else {}
-    return TaskResult(info, len(items), _estimates(values), _pairs(seeing), records, files, guessed)
+    judges = judged(records, out) if info.kind == "generation" else {}
+    return TaskResult(info, len(items), _estimates(values), _pairs(seeing), records, files, guessed, judges)
 
 
 def correct(results: list[TaskResult]) -> None:

@@ -12,6 +12,14 @@ from pipelines.options import AsJson, Device, Lora, Model, Out, Quiet, Seed
 
 __all__ = ["register", "run", "task_list"]
 
+Judge = Annotated[
+    str,
+    typer.Option(
+        help="Who decides what pictures show: vqa:MODEL or vqa:http://HOST:PORT/v1, detector:MODEL, labels:FILE, or "
+        "a judge of miniature pictures. Of two, with a comma, the first decides, and how far they agree is told."
+    ),
+]
+
 ARMS = "vanilla,negationclip,negationclip-no-gate"
 
 
@@ -100,7 +108,7 @@ def register(app: typer.Typer) -> None:
             float | None, typer.Option(help="Of guidance. [default: the model's]")
         ] = None,
         batch: Annotated[int, typer.Option(help="Pictures denoised at once.")] = 64,
-        judge: Annotated[str, typer.Option(help="Who decides what pictures show.")] = "miniature/judge",
+        judge: Judge = "miniature/judge",
         out: Out = Path("out/eval"),
         seed: Seed = 0,
         device: Device = "auto",

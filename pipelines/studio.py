@@ -8,6 +8,7 @@ from pipelines.console import warn
 
 if TYPE_CHECKING:
     from eval.arms import ArmName
+    from eval.judges import Judge
     from eval.options import Options
     from eval.registry import TaskInfo
     from eval.runner import Subject
@@ -115,20 +116,31 @@ class Studio:
         return subjects
 
     def _painters(self, info: "TaskInfo", arms: "list[ArmName]") -> "list[Subject]":
-        from eval.judges import load_judge
         from integrations.stable_diffusion import slots_of
-        from negclip_core.files import sha256_folder
-        from negclip_core.models import resolve
 
-        host, judge_name = self.host(), self.options(info).judge
-        judge = load_judge(judge_name)
-        judged = {"source": judge_name, "sha256": sha256_folder(resolve(judge_name))}
-        self.made_with |= {
-            "model": {"source": self.model, "lora": self.lora, "sha256": host.sha256},
-            "judge": judged,
-        }
+        judges = self._judges(self.options(info).judge)
+        host = self.host()
+        self.made_with["model"] = {"source": self.model, "lora": self.lora, "sha256": host.sha256}
         own = getattr(host.pipe, slots_of(host.pipe)[0].module).config
-        return [self._painter(arm, self._encoder(arm, own), judge, judged["sha256"]) for arm in arms]
+        return [self._painter(arm, self._encoder(arm, own), judges) for arm in arms]
+
+    def _judges(self, names: str) -> "list[Judge]":
+        """The judge, or the two, of `--judge`."""
+        from eval.agreement import needs_statsmodels
+        from eval.judges import load_judge
+        from negclip_core.errors import RequestError
+        from pipelines.host import hush
+
+        hush(self.quiet)
+        sources = [name.strip() for name in names.split(",")]
+        if len(sources) > 2 or len(set(sources)) < len(sources):
+            raise RequestError(f"--judge {names}: expected a judge, or two different ones with a comma")
+        if len(sources) == 2:
+            needs_statsmodels()
+        judges = [load_judge(source, self.device) for source in sources]
+        for key, source, judge in zip(("judge", "second judge"), sources, judges, strict=False):
+            self.made_with[key] = {"source": source, "sha256": judge.version}
+        return judges
 
     def _encoder(self, arm: "ArmName", own: Any) -> "Clip | None":
         """The text encoder that an arm swaps in where a host's own has the configuration `own`."""
@@ -142,7 +154,7 @@ class Studio:
         self.made_with[f"text encoder of {arm.name}"] = {"source": source.source, "sha256": encoder.sha256}
         return encoder
 
-    def _painter(self, name: "ArmName", encoder: Any, judge: Any, judge_sum: str) -> "Subject":
+    def _painter(self, name: "ArmName", encoder: Any, judges: "list[Judge]") -> "Subject":
         from eval.generation import Painter
         from eval.runner import Subject
         from integrations.arms import Arm
@@ -152,12 +164,15 @@ class Studio:
         arm = Arm(name.name, find_method(name.method), encoder, name.gate)
         arm.check(host.pipe)
         settings = {
-            "model": host.sha256, "judge": judge_sum, "method": name.method, "gate": name.gate, "rest": name.rest,
+            "model": host.sha256, "judge": "+".join(judge.version for judge in judges), "method": name.method, "gate": name.gate, "rest": name.rest,
             "text_encoder": encoder.sha256 if encoder else None, "device": self.device.split(":")[0],
         }  # fmt: skip
 
         def make(key: str) -> Painter:
-            return Painter(name.name, arm, host.pipe, self.model, judge, self.out, f"images/{key}", name.rest)
+            folder = f"images/{key}"
+            return Painter(
+                name.name, arm, host.pipe, self.model, judges[0], self.out, folder, name.rest, *judges[1:]
+            )
 
         return Subject(name.name, settings, make)
 

@@ -9,14 +9,15 @@ be told was left open, and is not counted.
 import sys
 from pathlib import Path
 
-from eval.judges import load_judge
+from eval.judges.miniature import MiniatureJudge
 from eval.statistics import share
+from negclip_core.models import resolve
 from pipelines.miniature.judge import against_people
 
 
 def main(labels: Path) -> None:
     """Print a line for all labels together, and one for each label."""
-    found = against_people(labels, load_judge("miniature/judge"))
+    found = against_people(labels, MiniatureJudge.load(resolve("miniature/judge")))
     for name, row in {"all": found["all"], **found["labels"]}.items():
         line = (
             f"{name:12s} n {row['n']:4d}  present {row['present']:3d}  false alarms {row['false_alarms']:.3f}"

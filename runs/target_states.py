@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from eval.judges import load_judge
+from eval.judges.miniature import MiniatureJudge
 from eval.statistics import share
 from negclip_core.clip import Clip, load_clip
 from negclip_core.language import parse
@@ -103,7 +103,7 @@ def main(model: str, clip: str, captions: Path, count: int) -> None:
     """Draw under each candidate with the same seeds, judge, and print one line for each."""
     pipe = StableDiffusionPipeline.from_pretrained(resolve(model), dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    judge, prompts = load_judge("miniature/judge"), _prompts(count)
+    judge, prompts = MiniatureJudge.load(resolve("miniature/judge")), _prompts(count)
     for name, (states, without) in _candidates(load_clip(clip), captions, prompts).items():
         pictures = []
         for rows in torch.arange(count).split(_BATCH):

@@ -113,7 +113,7 @@ class FakeEndpoint:
         return json.dumps({key: said})
 
     def _look(self, text: str, picture: str, chance: float, fault: str) -> str:
-        thing = _last(r"any (.*) in the image", text)
+        thing = _last(r"(?:any|an?) (.*) in the (?:image|picture)", text)
         kinds = self.shown.get(hashlib.sha256(picture.encode()).hexdigest())
         if kinds is None:
             return ("no", "no", "no", "yes", "unsure")[int(chance * 5)]

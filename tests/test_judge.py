@@ -44,6 +44,7 @@ def test_a_judge_comes_back_from_its_folder(tmp_path: Path) -> None:
     judge.thresholds["car"] = 0.2
     judge.save(tmp_path)
     again = load_judge(str(tmp_path))
+    assert isinstance(again, MiniatureJudge)
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     first, second = judge.presence(images), again.presence(images)
     assert again.labels == LABELS
@@ -51,6 +52,11 @@ def test_a_judge_comes_back_from_its_folder(tmp_path: Path) -> None:
         assert first[label].shape == (3,)
         assert second[label] == pytest.approx(first[label], abs=5e-3)  # half precision on the disk
     assert (again.decide(images)["car"] == (second["car"] >= 0.2)).all()
+    asked = [("car", "tree"), (), ("street",)]
+    verdicts = again.decide(images)
+    assert again.answers(images, asked) == [
+        {label: bool(verdicts[label][row]) for label in labels} for row, labels in enumerate(asked)
+    ]
 
 
 def test_no_pictures_give_no_verdicts() -> None:

@@ -5,6 +5,7 @@ Trained on drawings only (pipelines/miniature/judge.py), never on generated pict
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from eval.judges import Answers
 from negclip_core.errors import RequestError, reason_of
-from negclip_core.files import atomic_path, atomic_write_json
+from negclip_core.files import atomic_path, atomic_write_json, sha256_folder
 from negclip_core.world.catalog import ATTRIBUTES, KINDS, PLACES, catalog
 from negclip_core.world.scenes import Scene, Thing
 
@@ -88,10 +90,17 @@ class JudgeNetwork(nn.Module):
 class MiniatureJudge:
     """A trained network with a threshold for each label; see `eval.judges.Judge`."""
 
-    def __init__(self, network: JudgeNetwork, labels: tuple[str, ...], thresholds: dict[str, float]) -> None:
+    def __init__(
+        self,
+        network: JudgeNetwork,
+        labels: tuple[str, ...],
+        thresholds: dict[str, float],
+        version: str = "",
+    ) -> None:
         self.network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.labels = labels
         self.thresholds = thresholds
+        self.version = version
 
     @classmethod
     def load(cls, folder: str | Path) -> "MiniatureJudge":
@@ -106,9 +115,8 @@ class MiniatureJudge:
             weights = load_file(folder / _WEIGHTS)
             network = JudgeNetwork(len(config["labels"]), tuple(config["widths"]))
             network.load_state_dict({name: value.float() for name, value in weights.items()})
-            return cls(
-                network, tuple(config["labels"]), {k: float(v) for k, v in config["thresholds"].items()}
-            )
+            thresholds = {k: float(v) for k, v in config["thresholds"].items()}
+            return cls(network, tuple(config["labels"]), thresholds, sha256_folder(folder))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise RequestError(
                 f"{folder}: not a judge ({reason_of(error)}); it needs {_CONFIG} and {_WEIGHTS}, "
@@ -139,3 +147,8 @@ class MiniatureJudge:
     def decide(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Label -> whether its probability reaches the label's threshold, bool[n]."""
         return {label: p >= self.thresholds[label] for label, p in self.presence(images).items()}
+
+    def answers(self, pictures: np.ndarray, asked: Sequence[Sequence[str]]) -> list[Answers]:
+        """See `Judge`; it answers every question."""
+        verdicts = self.decide(pictures)
+        return [{label: bool(verdicts[label][row]) for label in labels} for row, labels in enumerate(asked)]

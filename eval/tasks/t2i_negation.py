@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from eval.choice import chunks, sampled
 from eval.data import find_file, read_json
 from eval.generation import Painter, pixels, save
+from eval.judges import Answers, Judge
 from eval.options import Options
 from eval.registry import Record, Values
 from negclip_core.errors import RequestError
@@ -37,6 +39,11 @@ class Item:
     asked: tuple[str, ...]
     place: str
     affirmative: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What a judge is asked about."""
+        return (*self.negated, *self.asked, *((self.place,) if self.place else ()))
 
 
 def items(data: Path, options: Options) -> list[Item]:
@@ -80,24 +87,28 @@ def run(items: list[Item], done: set[str], subject: Painter, options: Options) -
         texts = [item.affirmative if subject.rest else item.prompt for item in chunk]
         seeds = [item.seed for item in chunk]
         pictures = subject.draw(texts, seeds, options.batch, options.steps, options.guidance_scale)
-        verdicts = subject.judge.decide(
-            np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
-        )
+        shown = _answers(subject.judge, chunk, pictures)
+        second = _answers(subject.second, chunk, pictures) if subject.second else [None] * len(chunk)
         records = []
-        for row, (item, text, picture) in enumerate(zip(chunk, texts, pictures, strict=True)):
-            shown = {label: bool(verdict[row]) for label, verdict in verdicts.items()}
-            record = _record(item, text, f"{subject.folder}/{item.id.replace('/', '-')}.png", shown)
+        for item, text, picture, said, other in zip(chunk, texts, pictures, shown, second, strict=True):
+            record = _record(item, text, f"{subject.folder}/{item.id.replace('/', '-')}.png", said, other)
             save(picture, subject.out / record["image"], _made(item, text, subject, options))
             records.append(record)
         yield records
 
 
+def _answers(judge: Judge, chunk: list[Item], pictures: list[Image.Image]) -> list[Answers]:
+    stacked = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+    return judge.answers(stacked, [item.labels for item in chunk])
+
+
 def _check_labels(items: list[Item], subject: Painter) -> None:
-    named = {label for item in items for label in (*item.negated, *item.asked, item.place) if label}
-    if unknown := named - set(subject.judge.labels):
-        raise RequestError(
-            f"the judge does not know {', '.join(sorted(unknown))}; it knows {', '.join(subject.judge.labels)}"
-        )
+    named = {label for item in items for label in item.labels}
+    for judge in (subject.judge, subject.second):
+        if judge is not None and judge.labels and (unknown := named - set(judge.labels)):
+            raise RequestError(
+                f"the judge does not know {', '.join(sorted(unknown))}; it knows {', '.join(judge.labels)}"
+            )
 
 
 def _made(item: Item, text: str, subject: Painter, options: Options) -> Record:
@@ -108,18 +119,23 @@ def _made(item: Item, text: str, subject: Painter, options: Options) -> Record:
     }  # fmt: skip
 
 
-def _record(item: Item, text: str, image: str, shown: dict[str, bool]) -> Record:
-    return {
+def _record(item: Item, text: str, image: str, shown: Answers, second: Answers | None) -> Record:
+    """Answers that were neither yes nor no are null; those of a second judge stand by themselves."""
+    record: Record = {
         "id": item.id, "prompt": item.prompt, "text": text, "seed": item.seed, "family": item.family,
         "image": image,
         "negated": {thing: shown[thing] for thing in item.negated},
         "asked": {thing: shown[thing] for thing in item.asked},
         "place": {item.place: shown[item.place]} if item.place else {},
     }  # fmt: skip
+    return record if second is None else {**record, "second": second}
 
 
 def measure(records: list[Record], reference: list[Record], out: Path) -> Values:
-    """Units are things: "street-7/0/car" is the car of the first picture of prompt street-7."""
+    """Units are things: "street-7/0/car" is the car of the first picture of prompt street-7.
+
+    A thing that the judge says neither yes nor no of is no unit, nor is the picture where the whole picture is one.
+    """
     negated = [r for r in records if r["negated"]]
     plain = [r for r in records if not r["negated"]]
     values: Values = {"negated-present": _things(negated, "negated")}
@@ -135,7 +151,9 @@ def measure(records: list[Record], reference: list[Record], out: Path) -> Values
         )
     values["place-right"] = _things(negated, "place")
     values["obeyed-and-kept"] = {
-        r["id"]: float(not any(r["negated"].values()) and all(r["asked"].values())) for r in negated
+        r["id"]: float(not any(r["negated"].values()) and all(r["asked"].values()))
+        for r in negated
+        if None not in (*r["negated"].values(), *r["asked"].values())
     }
     values["affirmative-fidelity:no-negation"] = _things(plain, "asked")
     values["place-right:no-negation"] = _things(plain, "place")
@@ -143,7 +161,12 @@ def measure(records: list[Record], reference: list[Record], out: Path) -> Values
 
 
 def _things(records: list[Record], field: str) -> dict[str, float]:
-    return {f"{r['id']}/{thing}": float(there) for r in records for thing, there in r[field].items()}
+    return {
+        f"{r['id']}/{thing}": float(there)
+        for r in records
+        for thing, there in r[field].items()
+        if there is not None
+    }
 
 
 def _drift(records: list[Record], reference: list[Record], out: Path) -> Values:

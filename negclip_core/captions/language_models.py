@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from negclip_core.captions.checks import denied, failure
 from negclip_core.captions.endpoint import Endpoint
@@ -20,7 +21,7 @@ from negclip_core.errors import RequestError
 from negclip_core.images import open_image
 from negclip_core.training.shards import open_named
 
-__all__ = ["ModelProposer", "ModelVerifier", "ModelWriter", "picture_url"]
+__all__ = ["ModelProposer", "ModelVerifier", "ModelWriter", "image_url", "picture_url"]
 
 _SIDE_PX = 768  # longest side of a picture that is sent
 _QUALITY = 90  # of its JPEG
@@ -109,6 +110,11 @@ def picture_url(folder: Path, name: str) -> str:
             image = open_image(folder / name, content)
     except FileNotFoundError as error:
         raise RequestError(f"{folder / name}: no such picture; --images names their folder") from error
+    return image_url(image)
+
+
+def image_url(image: Image.Image) -> str:
+    """An RGB picture, which is made smaller in place, as a data URL: a JPEG of at most 768 pixels a side."""
     image.thumbnail((_SIDE_PX, _SIDE_PX))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_QUALITY)
