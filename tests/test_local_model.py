@@ -70,6 +70,14 @@ def test_a_batch_says_what_each_prompt_gets_alone(llm: Path) -> None:
         assert long.startswith(short) and len(short.split()) <= 3
 
 
+def test_a_models_own_repetition_penalty_means_nothing(llm: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    shutil.copytree(llm, plain)
+    (plain / "generation_config.json").unlink()
+    asked = [(text, 12, "") for text in ("car", "a man on a street with a dog", "park tree")]
+    assert _ask(llm, asked, 16) == _ask(plain, asked, 16)
+
+
 def test_pictures_of_several_sizes_go_together(vlm: Path) -> None:
     random = np.random.default_rng(0)
     sizes = ((40, 90), (90, 40), (64, 64), (64, 64))
