@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from negclip_core.errors import RequestError
-from pipelines.console import progress
-from pipelines.options import AsJson, Quiet
+from pipelines.console import pick_device, progress
+from pipelines.options import AsJson, Device, Quiet
 
 if TYPE_CHECKING:
     from negclip_core.captions.annotated import Annotations
-    from negclip_core.captions.endpoint import Endpoint
+    from negclip_core.captions.language_models import Model
     from negclip_core.captions.synthesis import Roles, Task
 
 __all__ = ["register", "run"]
@@ -39,6 +39,7 @@ class _Request:
     vlm: str | None
     proposals: int
     concurrency: int
+    device: str
     quiet: bool
 
     @property
@@ -110,20 +111,21 @@ def run(
     vlm: str | None = None,
     proposals: int = 1,
     concurrency: int = 64,
+    device: str = "auto",
     quiet: bool = True,
 ) -> dict[str, Any]:
     """Write the captions file `out`, going on from the journal beside it; see the command for the arguments.
 
     Raises:
         RequestError: an input is missing or of another form, a role cannot be filled, or an endpoint takes no calls.
-        UnfinishedWork: an endpoint does not answer any more.
+        UnfinishedWork: an endpoint does not answer any more, or a local model fails.
     """
     from negclip_core.captions.annotated import Annotations
     from negclip_core.captions.names import COCO
     from negclip_core.files import make_output_folder
 
     request = _Request(captions, instances, vqa, pipeline, out, seed, images, llm, vlm, proposals, concurrency,
-                       quiet)  # fmt: skip
+                       device, quiet)  # fmt: skip
     request.check()
     said = _read(captions, ("images", "annotations"))
     _check_captions(captions, said)
@@ -142,7 +144,6 @@ def run(
 async def _run(
     request: _Request, said: dict[str, Any], annotations: "Annotations", asked: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    from negclip_core.captions.endpoint import Endpoint
     from negclip_core.captions.journal import Journal
     from negclip_core.captions.output import write_captions
     from negclip_core.captions.running import synthesize_all
@@ -151,8 +152,8 @@ async def _run(
     tasks = _tasks(request, said, annotations, asked)
     async with AsyncExitStack() as stack:
         llm, vlm = [
-            await stack.enter_async_context(Endpoint(name, request.concurrency)) if name else None
-            for name in (request.llm, request.vlm)
+            await stack.enter_async_context(_model(request, name, sees)) if name else None
+            for name, sees in ((request.llm, False), (request.vlm, True))
         ]
         roles, settings = _roles(request, annotations, llm, vlm), _settings(request, llm, vlm)
         place = request.out.with_name(f"{request.out.name}.journal")
@@ -170,8 +171,21 @@ async def _run(
     return counts | {"out": str(request.out)}
 
 
+def _model(request: _Request, name: str, sees: bool) -> "AbstractAsyncContextManager[Model]":
+    """What --llm or --vlm names: an address, or a model of transformers by hub id or folder."""
+    if name.startswith(("http://", "https://")):
+        from negclip_core.captions.endpoint import Endpoint
+
+        return Endpoint(name, request.concurrency)
+    from negclip_core.captions.local_model import LocalModel
+    from pipelines.host import hush
+
+    hush(request.quiet)
+    return LocalModel(name, sees, pick_device(request.device), request.concurrency)
+
+
 def _roles(
-    request: _Request, annotations: "Annotations", llm: "Endpoint | None", vlm: "Endpoint | None"
+    request: _Request, annotations: "Annotations", llm: "Model | None", vlm: "Model | None"
 ) -> "Roles":
     from negclip_core.captions.annotated import LikelyProposer, RandomProposer
     from negclip_core.captions.language_models import ModelProposer, ModelVerifier, ModelWriter
@@ -190,7 +204,7 @@ def _roles(
     )
 
 
-def _settings(request: _Request, llm: "Endpoint | None", vlm: "Endpoint | None") -> dict[str, Any]:
+def _settings(request: _Request, llm: "Model | None", vlm: "Model | None") -> dict[str, Any]:
     """What the captions depend on: not where a model is served, nor how many calls are open at once."""
     from negclip_core.captions.prompts import fingerprint
     from negclip_core.files import sha256_file
@@ -204,7 +218,7 @@ def _settings(request: _Request, llm: "Endpoint | None", vlm: "Endpoint | None")
     }
     if request.paid:
         models = {"llm": llm, "vlm": vlm}
-        found |= {name: endpoint.model for name, endpoint in models.items() if endpoint}
+        found |= {name: model.model for name, model in models.items() if model}
         found["prompts"] = fingerprint()
     return found
 
@@ -252,18 +266,21 @@ def register(app: typer.Typer) -> None:
         llm: Annotated[
             str | None,
             typer.Option(
-                metavar="URL#MODEL",
-                help="Proposes and rewrites: an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1#llama-3-8b-instruct.",
+                metavar="MODEL",
+                help="Proposes and rewrites: a chat model by hub id or folder, or an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1#llama-3-8b-instruct.",
             ),
         ] = None,
         vlm: Annotated[
             str | None,
-            typer.Option(metavar="URL#MODEL", help="Verifies: an endpoint whose model sees pictures."),
+            typer.Option(metavar="MODEL", help="Verifies: the same, of a model that sees pictures."),
         ] = None,
         proposals: Annotated[
             int, typer.Option(help="How many things are tried for a caption until one is absent.")
         ] = 4,
-        concurrency: Annotated[int, typer.Option(help="Calls to endpoints that are open at once.")] = 64,
+        concurrency: Annotated[
+            int, typer.Option(help="Calls to endpoints, or captions of a local model, at once.")
+        ] = 64,
+        device: Device = "auto",
         out: Annotated[
             Path, typer.Option(help="The file to write: .json (COCO), .jsonl or .parquet.")
         ] = Path("out/negated_captions.json"),
@@ -275,5 +292,5 @@ def register(app: typer.Typer) -> None:
         from pipelines.cli import show
 
         result = run(captions, instances, vqa or [], pipeline, out, seed, images=images, llm=llm, vlm=vlm,
-                     proposals=proposals, concurrency=concurrency, quiet=quiet)  # fmt: skip
+                     proposals=proposals, concurrency=concurrency, device=device, quiet=quiet)  # fmt: skip
         show(result, as_json, [f"{name}: {value}" for name, value in result.items()])

@@ -65,7 +65,7 @@ def _answerer(name: str, device: str) -> Judge:
         return EndpointJudge.load(name)
     from eval.judges.blip import BlipJudge
     from eval.judges.chat import ChatJudge
-    from eval.judges.pretrained import model_folder, model_type
+    from negclip_core.pretrained import model_folder, model_type
 
     is_blip = model_type(model_folder(name)) == "blip"
     return BlipJudge.load(name, device) if is_blip else ChatJudge.load(name, device)

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from eval.judges import Answers
-from eval.judges.pretrained import load_pretrained
 from eval.judges.questions import ask_all, question, read_answer
+from negclip_core.pretrained import load_pretrained
 
 __all__ = ["BlipJudge"]
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from eval.judges import Answers
-from eval.judges.pretrained import load_pretrained
 from eval.judges.questions import ask_all, noun_phrase
 from negclip_core.errors import RequestError
+from negclip_core.pretrained import load_pretrained
 
 __all__ = ["DetectorJudge"]
 

@@ -1,4 +1,4 @@
-"""A language model as proposer and writer, a vision-language model as verifier, each behind an endpoint."""
+"""A language model as proposer and writer, a vision-language model as verifier, each behind an endpoint or on this machine."""
 
 import asyncio
 import base64
@@ -6,22 +6,21 @@ import io
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
 from negclip_core.captions.checks import denied, failure
-from negclip_core.captions.endpoint import Endpoint
 from negclip_core.captions.names import Names
 from negclip_core.captions.phrasings import Negated, article, join
-from negclip_core.captions.prompts import load_prompt
+from negclip_core.captions.prompts import Prompt, load_prompt
 from negclip_core.captions.synthesis import Claim, Claims, Rejected
 from negclip_core.errors import RequestError
 from negclip_core.images import open_image
 from negclip_core.training.shards import open_named
 
-__all__ = ["ModelProposer", "ModelVerifier", "ModelWriter", "image_url", "picture_url"]
+__all__ = ["Model", "ModelProposer", "ModelVerifier", "ModelWriter", "image_url", "picture_url"]
 
 _SIDE_PX = 768  # longest side of a picture that is sent
 _QUALITY = 90  # of its JPEG
@@ -29,20 +28,28 @@ _THING = re.compile(r"[a-z][a-z'-]*(?: [a-z][a-z'-]*){0,2}")
 _ARTICLES = re.compile(r"^(?:an?|the|some|any) ")
 
 
+class Model(Protocol):
+    """What answers prompts: an `Endpoint` or a `LocalModel`; `model` is what its answers depend on."""
+
+    model: str
+
+    async def ask(self, prompt: Prompt, words: Mapping[str, str], seed: int, picture: str = "") -> str:
+        """The answer to a prompt, of the form that it asks for. Raises Rejected where there is none."""
+        ...
+
+
 class ModelProposer:
     """P1's proposer: a thing that the caption does not mention and such a picture would lead one to expect."""
 
-    def __init__(self, endpoint: Endpoint, names: Names) -> None:
-        self.endpoint, self.names, self.prompt = endpoint, names, load_prompt("propose")
+    def __init__(self, model: Model, names: Names) -> None:
+        self.model, self.names, self.prompt = model, names, load_prompt("propose")
 
     async def propose(
         self, image: Mapping[str, Any], caption: str, rng: np.random.Generator, tried: Claims = ()
     ) -> Claims:
         """See `Proposer`. Raises Rejected for an answer that names no thing, or one that is named already."""
         words = {"caption": caption, "tried": ", ".join(claim.thing for claim in tried) or "nothing"}
-        said = _ARTICLES.sub(
-            "", (await self.endpoint.ask(self.prompt, words, _seed(rng))).lower().rstrip(".")
-        )
+        said = _ARTICLES.sub("", (await self.model.ask(self.prompt, words, _seed(rng))).lower().rstrip("."))
         if not _THING.fullmatch(said):
             raise Rejected("malformed answer", again=True)
         forms = self.names.of(said)
@@ -59,15 +66,15 @@ class ModelProposer:
 class ModelVerifier:
     """Asks a vision-language model, which sees the picture from `folder` as a JPEG of at most 768 pixels a side."""
 
-    def __init__(self, endpoint: Endpoint, folder: Path) -> None:
+    def __init__(self, model: Model, folder: Path) -> None:
         if not folder.is_dir():
             raise RequestError(f"--images {folder}: no such folder; name the one with the pictures")
-        self.endpoint, self.folder, self.prompt = endpoint, folder, load_prompt("verify")
+        self.model, self.folder, self.prompt = model, folder, load_prompt("verify")
 
     async def present(self, image: Mapping[str, Any], claim: Claim, rng: np.random.Generator) -> bool | None:
         """See `Verifier`. Raises RequestError for a picture that is not there or cannot be read."""
         picture = await asyncio.to_thread(picture_url, self.folder, image["file_name"])
-        answer = await self.endpoint.ask(self.prompt, {"question": _question(claim)}, _seed(rng), picture)
+        answer = await self.model.ask(self.prompt, {"question": _question(claim)}, _seed(rng), picture)
         return {"yes": True, "no": False}.get(answer)
 
 
@@ -76,8 +83,8 @@ class ModelWriter:
 
     refutes = False  # each text is paid for
 
-    def __init__(self, endpoint: Endpoint, names: Names) -> None:
-        self.endpoint, self.names = endpoint, names
+    def __init__(self, model: Model, names: Names) -> None:
+        self.model, self.names = model, names
 
     async def write(
         self, image: Mapping[str, Any], caption: str, claims: Claims, rng: np.random.Generator
@@ -85,7 +92,7 @@ class ModelWriter:
         """See `Writer`. Raises Rejected for a text that fails the checks."""
         absent = " and ".join(f"{c.thing} (of the {c.of})" if c.of else c.thing for c in claims)
         words = {"caption": caption, "absent": absent}
-        text = await self.endpoint.ask(load_prompt("write"), words, _seed(rng))
+        text = await self.model.ask(load_prompt("write"), words, _seed(rng))
         return _checked(text, caption, [self.names.of(claim.thing) for claim in claims])
 
     async def answer(
@@ -93,7 +100,7 @@ class ModelWriter:
     ) -> Negated:
         """See `Writer`. Raises Rejected for a text that fails the checks, or denies what was not asked about."""
         words = {"caption": caption, "question": question}
-        text = await self.endpoint.ask(load_prompt("answer"), words, _seed(rng))
+        text = await self.model.ask(load_prompt("answer"), words, _seed(rng))
         if claims and claims[0].how in ("there", "worn"):
             return _checked(text, caption, [self.names.of(claim.thing) for claim in claims])
         asked = {word.rstrip("s") for word in re.findall(r"\w+", question.lower())}

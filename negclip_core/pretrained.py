@@ -1,4 +1,4 @@
-"""Load a transformers model as a judge: safetensors alone, and no code but the library's."""
+"""Load a transformers model by its class: safetensors alone, and no code but the library's."""
 
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,15 @@ def model_type(folder: Path) -> str:
 def load_pretrained(name: str, kind: str, what: str, device: str) -> tuple[Any, Any, str]:
     """Model and processor of transformers' class `kind`, which people call `what`, and the sum of the folder.
 
-    In half precision on a GPU. Raises RequestError where the folder holds no such model, or not all of its weights.
+    On a GPU in half precision: bfloat16 for weights kept as that, which float16 may not hold. Raises RequestError where the folder holds no such model, or not all of its weights.
     """
     import torch
     import transformers
 
     folder = model_folder(name)
-    dtype = torch.float16 if device.startswith("cuda") else torch.float32
+    kept = read_json(folder / "config.json")
+    half = torch.bfloat16 if "bfloat16" in (kept.get("dtype"), kept.get("torch_dtype")) else torch.float16
+    dtype = half if device.startswith("cuda") else torch.float32
     try:
         model, info = getattr(transformers, kind).from_pretrained(
             folder, use_safetensors=True, trust_remote_code=False, dtype=dtype, output_loading_info=True
