@@ -138,9 +138,7 @@ def test_in_four_steps_without_guidance_the_swap_still_acts() -> None:
         """Denied things that are there."""
         noise = [torch.Generator().manual_seed(seed) for seed in range(len(prompts))]
         images = host.pipe([p.prompt for p in prompts], generator=noise, num_inference_steps=4, guidance_scale=1.0).images  # fmt: skip
-        said = judge.answers(
-            np.stack([np.asarray(image) for image in images]), [p.negated for p in prompts]
-        )
+        said = judge.answers(np.stack([np.asarray(image) for image in images]), [p.negated for p in prompts])
         return sum(bool(there) for answers in said for there in answers.values())
 
     vanilla = drawn()
