@@ -40,7 +40,8 @@ def model_type(folder: Path) -> str:
 def load_pretrained(name: str, kind: str, what: str, device: str) -> tuple[Any, Any, str]:
     """Model and processor of transformers' class `kind`, which people call `what`, and the sum of the folder.
 
-    On a GPU in half precision: bfloat16 for weights kept as that, which float16 may not hold. Raises RequestError where the folder holds no such model, or not all of its weights.
+    On a GPU in half precision: bfloat16 for weights kept as that, which float16 may not hold. Raises RequestError where
+    the folder holds no such model, or not all of its weights.
     """
     import torch
     import transformers
