@@ -39,7 +39,7 @@ def _run(name: str, data: Path, out: Path, *subjects: Subject, **options: Any) -
 
 
 @pytest.mark.parametrize("arm", BLIND)
-@pytest.mark.parametrize("name", [*CHOICES, "retrieval"])
+@pytest.mark.parametrize("name", [*CHOICES, "retrieval", "negbench-retrieval"])
 def test_who_sees_nothing_gets_chance(
     name: str, arm: str, data: Path, tmp_path: Path, clip_folder: Path
 ) -> None:
@@ -151,7 +151,7 @@ def overflowing(clip_folder: Path, tokenizer_folder: Path, tmp_path: Path) -> Pa
     return folder
 
 
-@pytest.mark.parametrize("name", [*CHOICES, "retrieval"])
+@pytest.mark.parametrize("name", [*CHOICES, "retrieval", "negbench-retrieval"])
 def test_scores_of_nan_are_one_line_and_exit_code_2(
     name: str, overflowing: Path, data: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -7,7 +7,7 @@ from typing import Any
 from negclip_core.errors import RequestError
 from negclip_core.files import atomic_write_text, make_output_folder
 from negclip_core.world.catalog import Split
-from negclip_core.world.exports.choices import negbench_mcq
+from negclip_core.world.exports.choices import negbench_mcq, negbench_retrieval
 from negclip_core.world.exports.coco import captions, instances
 from negclip_core.world.exports.existence import celeba_list, valse_existence
 from negclip_core.world.exports.pictures import Drawn, draw_contrasts, draw_scenes
@@ -72,9 +72,10 @@ def _documents(
     plain, negated = (refcocog(everything, split, seed, negated=flag) for flag in (False, True))
     meant = grefcoco(everything, split, seed)
     lacking, having = negrefcocog(contrasts)
-    existence, choices, texts, people = (
+    existence, choices, queries, texts, people = (
         valse_existence(pictures, split, seed),
         negbench_mcq(pictures, split, seed),
+        negbench_retrieval(pictures, split, seed),
         prompts(split, seed, count),
         celeba_list(pictures),
     )
@@ -88,6 +89,7 @@ def _documents(
         "vqa_annotations": (f"v2_mscoco_{short}_annotations.json", answered, len(answered["annotations"])),
         "existence": ("existence.json", existence, len(existence)),
         "choices": ("mcq.csv", choices, choices.count("\n") - 1),
+        "negated_retrieval": ("negated_retrieval.csv", queries, queries.count("\n") - 1),
         "negrefcocog": ("negrefcocog.json", lacking, len(lacking)),
         # Not "negrefcocog_...", which a search for NegRefCOCOg's file would find as well.
         "negrefcocog_affirmative": ("affirmative_negrefcocog.json", having, len(having)),

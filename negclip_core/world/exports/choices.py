@@ -1,4 +1,4 @@
-"""NegBench's multiple-choice form: of four captions of a picture one is true."""
+"""NegBench's forms: of four captions of a picture one is true; captions that say and deny, to retrieve it by."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from negclip_core.world.exports.pictures import Drawn, stream
 from negclip_core.world.language import place_phrase, preposition
 from negclip_core.world.negation import likely, owned
 
-__all__ = ["COLUMNS", "negbench_mcq"]
+__all__ = ["COLUMNS", "negbench_mcq", "negbench_retrieval"]
 
 COLUMNS = ("image_path", "correct_answer", *(f"caption_{i}" for i in range(4)), "correct_answer_template")
 # The true caption first; "there" is in the picture, "absent" is not. (asserted, denied) kinds of each caption.
@@ -31,10 +31,7 @@ def negbench_mcq(pictures: list[Drawn], split: Split, seed: int) -> str:
     writer.writerow(COLUMNS)
     for drawn in pictures:
         place = drawn.scene.place
-        there, absent = ([k for k in likely(place) if drawn.scene.has(k) == flag] for flag in (True, False))
-        pairs = [
-            (a, b) for a in there for b in absent if owned(split, [("place_kind", place, k) for k in (a, b)])
-        ]
+        pairs = _pairs(drawn, split)
         if not pairs:
             continue
         kinds = dict(zip(("there", "absent"), pairs[int(rng.integers(len(pairs)))], strict=True))
@@ -43,6 +40,27 @@ def negbench_mcq(pictures: list[Drawn], split: Split, seed: int) -> str:
                     for says, denies in _CHOICES[template]]  # fmt: skip
         writer.writerow([drawn.file_name, 0, *captions, template])
     return text.getvalue()
+
+
+def negbench_retrieval(pictures: list[Drawn], split: Split, seed: int) -> str:
+    """A CSV with one row a picture, for those of which the split owns what is denied: its file and one caption that says
+    something in it and denies something absent."""
+    rng = stream("retrieval", split, seed)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("filepath", "captions"))
+    for drawn in pictures:
+        if pairs := _pairs(drawn, split):
+            there, absent = pairs[int(rng.integers(len(pairs)))]
+            writer.writerow([drawn.file_name, [_caption(there, absent, drawn.scene.place, split, rng)]])
+    return text.getvalue()
+
+
+def _pairs(drawn: Drawn, split: Split) -> list[tuple[str, str]]:
+    """Kinds (in the picture, likely there but absent) that the split owns."""
+    place = drawn.scene.place
+    there, absent = ([k for k in likely(place) if drawn.scene.has(k) == flag] for flag in (True, False))
+    return [(a, b) for a in there for b in absent if owned(split, [("place_kind", place, k) for k in (a, b)])]
 
 
 def _caption(says: str, denies: str, place: str, split: Split, rng: np.random.Generator) -> str:

@@ -32,6 +32,7 @@ _STREAMS = (
     "prompts",
     "unmatched",
     "choices",
+    "retrieval",
 )
 
 
