@@ -35,7 +35,16 @@ def items(data: Path, options: Options) -> list[Item]:
             ]
         if not rows:
             raise ValueError("no row")
-    except (OSError, csv.Error, KeyError, TypeError, ValueError, SyntaxError) as error:
+    except (
+        OSError,
+        csv.Error,
+        KeyError,
+        TypeError,
+        ValueError,
+        SyntaxError,
+        MemoryError,
+        RecursionError,
+    ) as error:
         raise RequestError(
             f"{path}: not NegBench's form, rows of filepath and captions, a list of sentences ({error!r})"
         ) from error
