@@ -46,8 +46,7 @@ class LabelFile:
             said = [(str(entry["image"]), _answers(entry)) for entry in entries]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RequestError(
-                f"{path}: expected a list of image, present, absent ({type(error).__name__}: {error}); "
-                "negclip eval --label makes one"
+                f"{path}: expected a list of image, present, absent ({type(error).__name__}: {error})"
             ) from error
         images: dict[str, str] = {}
         answers: dict[str, Answers] = {}
