@@ -146,6 +146,12 @@ def test_the_figures_are_those_of_the_records(studio: Any) -> None:
         assert metrics["affirmative-fidelity:no-negation"]["n"] == 6
         kept = [not any(r["negated"].values()) and all(r["asked"].values()) for r in records if r["negated"]]
         assert metrics["obeyed-and-kept"]["value"] == pytest.approx(np.mean(kept), abs=1e-6)
+        both = [
+            all((r["asked"] or r["place"]).values()) and not any(r["negated"].values())
+            for r in records
+            if r["negated"]
+        ]
+        assert metrics["neg-score"]["value"] == pytest.approx(np.mean(both), abs=1e-6)
     # "a man without a hat and no dog" names no park.
     assert result.arms["vanilla"]["place-right"]["n"] == 3
 

@@ -2,8 +2,9 @@
 
 name: t2i-negation
 kind: generation
-measures: presence of negated things, affirmative fidelity of things asked for, by phrasing family; on prompts without
-  negation the share of pictures identical to the first arm's, and drift, the mean absolute difference of pixels / 255
+measures: presence of negated things, affirmative fidelity of things asked for, by phrasing family; neg-score, the share of
+  pictures that show what is to be kept and nothing that is denied; on prompts without negation the share of pictures
+  identical to the first arm's, and drift, the mean absolute difference of pixels / 255
 source: this project; pairs of one prompt and seed under each arm, decided by a judge (--judge)
 licence: MIT
 needs: *prompts*.json below --data, a list of {"id", "prompt", "family", "negated", "asked", "place", "affirmative",
@@ -155,9 +156,24 @@ def measure(records: list[Record], reference: list[Record], out: Path) -> Values
         for r in negated
         if None not in (*r["negated"].values(), *r["asked"].values())
     }
+    values["neg-score"] = _neg_score(negated)
     values["affirmative-fidelity:no-negation"] = _things(plain, "asked")
     values["place-right:no-negation"] = _things(plain, "place")
     return values | _drift(plain, reference, out)
+
+
+def _neg_score(records: list[Record]) -> dict[str, float]:
+    """In the manner of the paper's Neg Score (arXiv 2501.10913), two questions a prompt.
+
+    What is to be kept is there, and what is denied is not: what is asked for, or of a prompt that asks for nothing else the
+    place.
+    """
+    both = {r["id"]: (r["asked"] or r["place"], r["negated"]) for r in records}
+    return {
+        key: float(all(kept.values()) and not any(denied.values()))
+        for key, (kept, denied) in both.items()
+        if kept and None not in (*kept.values(), *denied.values())
+    }
 
 
 def _things(records: list[Record], field: str) -> dict[str, float]:
