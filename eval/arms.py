@@ -18,6 +18,7 @@ _WAYS = {"-refined": REFINED, "-proposed": PROPOSED}
 _KNOWN = {VANILLA: ("encoder", False), NEGATIONCLIP: ("encoder", True), REST: ("encoder", False)} | {
     name: (name, find_method(name).SWAPS_TEXT_ENCODER) for name in method_names() if name != "encoder"
 }
+_SWAPPING = [name for name, (method, swaps) in _KNOWN.items() if swaps and name == method]
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def parse_arms(text: str) -> list[ArmName]:
     """Arms separated by commas: a known name, or NAME=ENCODER for another text encoder under a name of its own.
 
     A name that ends in "-no-gate" runs the encoder bare; one that ends in "-refined" has its masks sharpened by Segment
-    Anything, one in "-proposed" chosen from its proposals; NAME=ENCODER whose NAME begins with "both" adds the negative
-    prompt to it. A rival's name means that rival on vanilla CLIP; behind another name and a hyphen, on that one.
+    Anything, one in "-proposed" chosen from its proposals; NAME=ENCODER whose NAME begins with a method's ("both", "rephrased") is
+    read by that method. A rival's name means that rival on vanilla CLIP; behind another name and a hyphen, on that one.
 
     Raises:
         RequestError: an unknown name, a name twice, or none.
@@ -79,7 +80,7 @@ def _arm(text: str) -> ArmName:
             raise RequestError(
                 f"{text}: expected NAME=ENCODER with a new name, of letters, digits and hyphens"
             )
-        method = "both" if name.startswith("both") else "encoder"
+        method = next((known for known in _SWAPPING if name.startswith(known)), "encoder")
         return ArmName(name, method, True, gate, Source(encoder), rival, way)
     if rival in (name, name.removeprefix(f"{NEGATIONCLIP}-")):
         return ArmName(name, "encoder", name != rival, rival=rival)

@@ -49,7 +49,7 @@ def generate(
     method: Annotated[
         str,
         typer.Option(
-            help="encoder, negative-prompt, both, nag, perp-neg or vsf: a file of integrations/methods."
+            help="encoder, rephrased, negative-prompt, both, nag, perp-neg or vsf: a file of integrations/methods."
         ),
     ] = "encoder",
     gate: Gate = True,

@@ -80,11 +80,14 @@ def studio(pipe: Any, judge: MiniatureJudge, other_clip_folder: Path, data: Path
 def test_arms_are_told_by_name() -> None:
     arms = {
         arm.name: arm
-        for arm in parse_arms("vanilla, negationclip-no-gate,both,affirmative-rest,mine=x/y,both-mine=x/y")
+        for arm in parse_arms(
+            "vanilla, negationclip-no-gate,both,affirmative-rest,mine=x/y,both-mine=x/y,rephrased-mine=x/y"
+        )
     }
     assert not arms["vanilla"].swaps and arms["vanilla"].gate
     assert arms["negationclip-no-gate"].swaps and not arms["negationclip-no-gate"].gate
     assert arms["both"].method == arms["both-mine"].method == "both"
+    assert arms["rephrased-mine"].method == "rephrased" and arms["rephrased-mine"].swaps
     assert arms["affirmative-rest"].rest and not arms["affirmative-rest"].swaps
     assert arms["mine"].source is not None and arms["mine"].source.source == "x/y"
     assert [name for name, arm in arms.items() if suits(arm, "understanding")] == ["vanilla", "mine"]

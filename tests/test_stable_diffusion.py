@@ -215,6 +215,21 @@ def test_methods_are_found_and_say_what_the_pipeline_is_called_with() -> None:
         find_method("magic")
 
 
+def test_what_is_denied_is_said_anew_and_all_else_stays() -> None:
+    said = {
+        "a park with dogs nowhere to be seen": "a park with no dogs",
+        "a street devoid of cars.": "a street with no cars",
+        "a park with a red bench free of dogs and cats": "a park with a red bench and no dogs and no cats",
+        "a man who isn't wearing a hat in the park": "a man in the park with no hat",
+        # Nothing else is said, nothing is denied, or what is denied is no thing.
+        "there are no cars": "there are no cars",
+        "a street, with a car": "a street, with a car",
+        "a man not smiling": "a man not smiling",
+    }
+    arguments = find_method("rephrased").arguments
+    assert {prompt: arguments(prompt)["prompt"] for prompt in said} == said
+
+
 def test_arms_draw_in_pairs(pipe: Any, encoder: Clip) -> None:
     drawn = {}
     for arm in (
