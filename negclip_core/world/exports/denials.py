@@ -52,12 +52,12 @@ def simpleneg(pictures: list[Drawn], split: Split, seed: int) -> list[dict[str, 
         if not pairs:
             continue
         wanted = [(a, b) for a, b in pairs if counts[place, a, b] < counts[place, b, a]]
-        false, true = pair = _one_of(rng, wanted or pairs)
-        counts[(place, *pair)] += 1
-        base = _base(rng, place, there, set(pair))
+        false, true = _one_of(rng, wanted or pairs)
+        counts[place, false, true] += 1
+        base = _base(rng, place, there, {false, true})
         said = _denying(rng, base, [true, false], place, split)
         row = {"image": drawn.file_name, "affirmative": base, "negated_true": said[0].text, "negated_false": said[1].text}  # fmt: skip
-        rows.append(((place, *pair), row))
+        rows.append(((place, false, true), row))
     return _balanced(rows, counts)
 
 
