@@ -2,7 +2,8 @@
 
 name: retrieval
 kind: understanding
-measures: share of captions whose image, and of images one of whose captions, is first (R@1) or among five (R@5)
+measures: share of captions whose image, and of images one of whose captions, is first (R@1) or among five (R@5);
+  share of ties
 source: Lin et al., Microsoft COCO, 2014; captions JSON of any split
 licence: CC BY 4.0 (annotations); images as Flickr's owners say
 needs: captions_*.json in COCO's form and its images below --data; --limit is the number of images
