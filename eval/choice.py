@@ -11,7 +11,7 @@ import numpy as np
 
 from negclip_core.errors import RequestError
 
-__all__ = ["chunks", "item_rng", "pick", "refuse_nan", "sampled"]
+__all__ = ["chunks", "item_rng", "pick", "places", "refuse_nan", "sampled"]
 
 
 class _Identified(Protocol):
@@ -44,6 +44,16 @@ def pick(scores: Sequence[float], rng: np.random.Generator) -> tuple[int, bool]:
     best = max(scores)
     winners = [index for index, score in enumerate(scores) if score == best]
     return winners[int(rng.integers(len(winners)))], len(winners) > 1
+
+
+def places(scores: Sequence[float], rng: np.random.Generator) -> list[int]:
+    """The place of each score, 0 for the highest; equal ones stand in an order that is drawn."""
+    drawn = rng.permutation(len(scores))
+    order = sorted(range(len(scores)), key=lambda index: (-scores[index], drawn[index]))
+    found = [0] * len(scores)
+    for place, index in enumerate(order):
+        found[index] = place
+    return found
 
 
 def refuse_nan(scores: np.ndarray, arm: str, item: str) -> None:

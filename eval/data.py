@@ -10,7 +10,7 @@ from PIL import Image
 
 from negclip_core.errors import RequestError
 
-__all__ = ["Box", "cut_box", "find_file", "find_image", "read_json"]
+__all__ = ["Box", "cut_box", "find_file", "find_image", "read_json", "sentence"]
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels, from the top left
 
@@ -91,3 +91,17 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise RequestError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def sentence(row: Any, key: str | int) -> str:
+    """What a row says under a key, or a list at an index, without space around it.
+
+    Raises:
+        KeyError, IndexError, TypeError, ValueError: it says nothing, or no text.
+    """
+    found = row[key]
+    if not isinstance(found, str):
+        raise TypeError(f"{key!r} is {found!r:.40}, not a text")
+    if not found.strip():
+        raise ValueError(f"{key!r} is empty")
+    return found.strip()

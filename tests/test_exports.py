@@ -109,6 +109,76 @@ def _true(caption: str, present: set[str], kinds: set[str]) -> bool:
     return bool(denied | said) and not denied & present and said <= present
 
 
+def _there(files: dict[str, Any]) -> dict[str, set[str]]:
+    """What each picture shows, by its file's name."""
+    names = {image["id"]: image["file_name"] for image in files["instances"]["images"]}
+    kinds = {c["id"]: c["name"] for c in files["instances"]["categories"]}
+    there: dict[str, set[str]] = {}
+    for a in files["instances"]["annotations"]:
+        there.setdefault(names[a["image_id"]], set()).add(kinds[a["category_id"]])
+    return there
+
+
+def test_cc_neg_denies_what_is_there(export: Export) -> None:
+    _, files = export
+    there, kinds = _there(files), {c["name"] for c in files["instances"]["categories"]}
+    rows = files["cc_neg"]
+    assert len(rows["image_paths"]) == len(rows["annotations"]) == files["report"]["counts"]["cc_neg"] > 10
+    for name, row in zip(rows["image_paths"], rows["annotations"], strict=True):
+        caption, denied = row["json"]["caption"], row["sop_data"]["negative-prompt"]
+        assert not has_negation(caption) and _true(caption, there[name], kinds), caption
+        assert has_negation(denied) and not _true(denied, there[name], kinds), denied
+
+
+def test_triples_are_told_apart_by_the_picture_alone(export: Export) -> None:
+    _, files = export
+    there, kinds = _there(files), {c["name"] for c in files["instances"]["categories"]}
+    rows = files["simpleneg"]
+    assert len(rows) == files["report"]["counts"]["simpleneg"] > 10
+    for row in rows:
+        present = there[row["image"]]
+        assert has_negation(row["negated_true"]) and has_negation(row["negated_false"])
+        assert _true(row["negated_true"], present, kinds) and not _true(row["negated_false"], present, kinds)
+        assert not has_negation(row["affirmative"])
+    true, false = (
+        Counter(_denied(row["affirmative"], row[key], kinds) for row in rows)
+        for key in ("negated_true", "negated_false")
+    )
+    assert true == false
+
+
+def _denied(base: str, caption: str, kinds: set[str]) -> tuple[str, str]:
+    """The place, and the kind that a caption denies."""
+    forms = {form: kind for kind in kinds for form in (kind, f"{kind}s", f"{kind}es")} | {"people": "person"}
+    words = parse(caption).negative_prompt.replace(",", "").split()
+    return base.split(" with ")[0], next(forms[word] for word in words if word in forms)
+
+
+def test_swapped_captions_have_the_same_words_and_other_pictures(export: Export) -> None:
+    folder, files = export
+    rows = [json.loads(line) for line in files["swaps"].splitlines()]
+    assert len(rows) == files["report"]["counts"]["swaps"] == N // 5
+    assert {row["tag"] for row in rows} == {"colour", "worn"}
+    for row in rows:
+        first, second = row["caption_0"], row["caption_1"]
+        assert first != second and sorted(first.split()) == sorted(second.split())
+        pictures = [
+            np.asarray(Image.open(folder / "images" / f"{row[name]}.png")) for name in ("image_0", "image_1")
+        ]
+        assert 0 < (pictures[0] != pictures[1]).any(-1).mean() < 0.6
+
+
+def test_single_things_are_in_folders_of_their_names(export: Export) -> None:
+    folder, files = export
+    listed = files["class_names"]
+    pictures = sorted((folder / "single_things").rglob("*.png"))
+    assert len(pictures) == files["report"]["counts"]["class_names"] == N // 2
+    assert {path.parent.name for path in pictures} == listed.keys()
+    assert listed.keys() == {c["name"] for c in files["instances"]["categories"]}
+    counts = Counter(path.parent.name for path in pictures)
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
 def test_answers_agree_with_the_annotations(export: Export) -> None:
     _, files = export
     categories = {c["id"]: c["name"] for c in files["instances"]["categories"]}

@@ -43,6 +43,8 @@ def test_a_constant_scorer_gets_chance(data: Path, tmp_path: Path, clip_folder: 
     )
     result = run_task(task("negbench-retrieval"), [subject], data, tmp_path / "out", Options(), quiet=True)
     assert result.chance["text-to-image-r@5"] == 5 / N
+    assert result.arms["blind-constant"]["ties"]["value"] == 1.0
+    assert all(record["tied"] for record in result.records["blind-constant"].values())
     for metric, guessed in result.chance.items():
         found = result.arms["blind-constant"][metric]
         assert found["low"] - 0.03 <= guessed <= found["high"] + 0.03, metric

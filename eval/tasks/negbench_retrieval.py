@@ -2,7 +2,8 @@
 
 name: negbench-retrieval
 kind: understanding
-measures: share of captions whose image, and of images one of whose captions, is first (R@1) or among five (R@5)
+measures: share of captions whose image, and of images one of whose captions, is first (R@1) or among five (R@5);
+  share of ties
 source: Alhamoud et al., Vision-language models do not understand negation, CVPR 2025; *negated_retrieval*.csv of
   github.com/m1k2zoo/negbench
 licence: MIT (annotations); images as their sources say

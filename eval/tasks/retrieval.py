@@ -2,7 +2,8 @@
 
 name: retrieval
 kind: understanding
-measures: share of captions whose image, and of images one of whose captions, is first (R@1) or among five (R@5)
+measures: share of captions whose image, and of images one of whose captions, is first (R@1) or among five (R@5);
+  share of ties
 source: Lin et al., Microsoft COCO, 2014; captions JSON of any split
 licence: CC BY 4.0 (annotations); images as Flickr's owners say
 needs: captions_*.json in COCO's form and its images below --data; --limit is the number of images
@@ -59,6 +60,13 @@ def items(data: Path, options: Options) -> list[Item]:
     ]
 
 
+def drawn_items(data: Path, rows: list[tuple[str, str, list[str]]], options: Options) -> list[Item]:
+    """The items of rows of an id, an image's name and its captions, of which five are kept; at most `options.limit` of them."""
+    drawn = sampled(rows, options.limit, options.seed)
+    among = zlib.crc32(repr(drawn).encode())
+    return [Item(key, find_image(data, name), tuple(said[:_CAPTIONS]), among) for key, name, said in drawn]
+
+
 def run(items: list[Item], done: set[str], subject: Scorer, options: Options) -> Iterator[list[Record]]:
     """Rank all images for each caption and all captions for each image; equal scores share their ranks at random."""
     if done.issuperset(item.id for item in items):
@@ -71,39 +79,52 @@ def run(items: list[Item], done: set[str], subject: Scorer, options: Options) ->
     for column, item in enumerate(items):
         rng = item_rng(options.seed, item.id)
         own = np.flatnonzero(owner == column)
+        of_texts = [_rank(scores[row], column, rng) for row in own]
+        of_image = min(_rank(scores[:, column], int(row), rng) for row in own)
         records.append({
             "id": item.id,
             "captions": list(item.captions),
-            "text_ranks": [_rank(scores[row], column, rng) for row in own],
-            "image_rank": min(_rank(scores[:, column], int(row), rng) for row in own),
+            "text_ranks": [rank for rank, _ in of_texts],
+            "image_rank": of_image[0],
+            "tied": of_image[1] or any(tied for _, tied in of_texts),
         })  # fmt: skip
     yield records
 
 
-def _rank(scores: np.ndarray, index: int, rng: np.random.Generator) -> int:
-    """1 for the best; among equals a place is drawn."""
+def _rank(scores: np.ndarray, index: int, rng: np.random.Generator) -> tuple[int, bool]:
+    """1 for the best, and whether others score as it does; among equals a place is drawn."""
     equals = int((scores == scores[index]).sum())
-    return 1 + int((scores > scores[index]).sum()) + int(rng.integers(equals))
+    return 1 + int((scores > scores[index]).sum()) + int(rng.integers(equals)), equals > 1
 
 
 def measure(records: list[Record], reference: list[Record], out: Path) -> Values:
-    """R@1 and R@5, from text to image and from image to text."""
+    """R@1 and R@5, from text to image and from image to text; share of images with a tie in a rank of theirs."""
+    return recall(records, (1, 5))
+
+
+def recall(records: list[Record], ks: tuple[int, ...]) -> Values:
+    """R@k for each k, and the share of ties, of the records that tell them."""
     values: Values = {}
-    for k in (1, 5):
+    for k in ks:
         values[f"text-to-image-r@{k}"] = {
             f"{r['id']}/{number}": float(rank <= k)
             for r in records
             for number, rank in enumerate(r["text_ranks"])
         }
         values[f"image-to-text-r@{k}"] = {r["id"]: float(r["image_rank"] <= k) for r in records}
-    return values
+    return values | {"ties": {r["id"]: float(r["tied"]) for r in records if "tied" in r}}
 
 
 def chance(records: list[Record]) -> dict[str, float]:
-    """What a random order gets: of an image, that one of its captions is among the first k of all."""
+    """What a random order gets."""
+    return recall_by_chance(records, (1, 5))
+
+
+def recall_by_chance(records: list[Record], ks: tuple[int, ...]) -> dict[str, float]:
+    """R@k of a random order for each k: of an image, that one of its captions is among the first k of all."""
     total = sum(len(r["captions"]) for r in records)
     values = {}
-    for k in (1, 5):
+    for k in ks:
         values[f"text-to-image-r@{k}"] = min(1.0, k / len(records))
         missed = (
             [comb(total - len(r["captions"]), k) / comb(total, k) for r in records] if k <= total else [0.0]

@@ -7,7 +7,7 @@ import numpy as np
 from negclip_core.errors import RequestError
 from negclip_core.world.catalog import PLACES, catalog
 
-__all__ = ["Box", "Scene", "Thing", "sample_scene"]
+__all__ = ["VARIANTS", "Box", "Scene", "Thing", "sample_scene"]
 
 Box = tuple[float, float, float, float]
 

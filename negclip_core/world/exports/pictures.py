@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -18,7 +19,9 @@ from negclip_core.world.drawing import draw, visible_boxes
 from negclip_core.world.referring import Expression
 from negclip_core.world.scenes import Scene, sample_scene
 
-__all__ = ["SIZE", "Drawn", "draw_contrasts", "draw_scenes", "stream"]
+__all__ = ["SIZE", "Drawn", "draw_all", "draw_contrasts", "draw_scenes", "stream", "write_picture"]
+
+T = TypeVar("T")
 
 SIZE = 64  # pixels a side
 _SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -33,6 +36,10 @@ _STREAMS = (
     "unmatched",
     "choices",
     "retrieval",
+    "denials",
+    "triples",
+    "swaps",
+    "singles",
 )
 
 
@@ -55,15 +62,16 @@ def stream(name: str, split: Split, seed: int, index: int = 0) -> np.random.Gene
 
 def draw_scenes(folder: Path, split: Split, seed: int, count: int) -> Iterator[Drawn]:
     """Draw `count` scenes of the world as PNG files in `folder`, on all cores, in order."""
-    return _draw_all(partial(_scene, folder, split, seed), count)
+    return draw_all(partial(_scene, folder, split, seed), count)
 
 
 def draw_contrasts(folder: Path, split: Split, seed: int, count: int, first_id: int = 1) -> Iterator[Drawn]:
     """Draw `count` pictures in which one thing is told from another of its kind by what it lacks."""
-    return _draw_all(partial(_contrast, folder, split, seed, first_id), count)
+    return draw_all(partial(_contrast, folder, split, seed, first_id), count)
 
 
-def _draw_all(one: Callable[[int], Drawn], count: int) -> Iterator[Drawn]:
+def draw_all(one: Callable[[int], T], count: int) -> Iterator[T]:
+    """What `one` makes of 0, 1, ... `count` - 1, on all cores, in order."""
     with ProcessPoolExecutor(max(1, min(os.cpu_count() or 1, count // 50))) as pool:
         yield from pool.map(one, range(count), chunksize=25)
 
@@ -81,12 +89,17 @@ def _contrast(folder: Path, split: Split, seed: int, first_id: int, index: int) 
 def _draw(scene: Scene, path: Path, image_id: int, phrase: Expression | None = None) -> Drawn:
     picture = draw(scene, SIZE)
     assert picture.instances is not None
-    png = io.BytesIO()
-    Image.fromarray(picture.image).save(png, "PNG")
-    atomic_write_bytes(path, png.getvalue())
+    write_picture(Image.fromarray(picture.image), path)
     boxes = [[float(side) for side in box] for box in visible_boxes(picture, scene)]
     runs = [_run_lengths(picture.instances == i + 1) for i in range(len(scene.things))]
     return Drawn(image_id, path.name, scene, boxes, runs, phrase)
+
+
+def write_picture(picture: Image.Image, path: Path) -> None:
+    """Save a picture as PNG, whole or not at all."""
+    png = io.BytesIO()
+    picture.save(png, "PNG")
+    atomic_write_bytes(path, png.getvalue())
 
 
 def _run_lengths(mask: np.ndarray) -> list[int]:
