@@ -188,7 +188,7 @@ def test_pictures_say_what_made_them(studio: Any, tmp_path: Path) -> None:
     result = studio("negationclip", seed=7)
     record = result.records["negationclip"]["a/0"]
     with Image.open(tmp_path / record["image"]) as image:
-        text = image.text
+        text = image.info
     assert (text["prompt"], text["seed"], text["arm"], text["model"]) == (
         "a street with no cars",
         str(record["seed"]),
