@@ -14,6 +14,8 @@ from pipelines.console import clean_output
 from pipelines.options import AsJson, Device, Out, Quiet
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from negclip_core.clip import Clip
     from negclip_core.training.data import TrainingSet
     from negclip_core.training.features import Features
@@ -85,6 +87,20 @@ def _read(
     return _Read(TrainingSet.make(tables, features, base.tokenizer, padded), tables, features, digest)
 
 
+def _ways(host: Any, base: "Clip", read: _Read, rows: "Tensor", split: str, quiet: bool) -> "Tensor":
+    """The ways through the host, kept in the hub's cache for other runs on the same captions."""
+    from filelock import FileLock
+    from huggingface_hub import cached_assets_path
+
+    from negclip_core.training.host_ways import host_ways, key_of
+
+    key = key_of(read.sha256, len(read.captions), split, base.sha256, host.unet.state_dict())
+    store = Path(cached_assets_path("negclip", "ways")) / f"{key}.safetensors"
+    # Two runs may need the same ways at once: the second waits, and finds them.
+    with FileLock(store.with_suffix(".lock")):
+        return host_ways(base.model, read.data, rows, host, store, quiet=quiet)
+
+
 def _write(out: Path, outcome: "Outcome", base: "Clip", made_by: dict[str, Any]) -> None:
     """The trained CLIP as an open_clip folder; low-rank updates by themselves too."""
     from safetensors import SafetensorError
@@ -122,17 +138,20 @@ def run(
     from pipelines.watch import Watch
 
     settings = load_recipe(recipe, **changes)
-    if settings.needs_host() and host is None:
+    if (settings.asks_host() or settings.needs_host_ways()) and host is None:
         raise RequestError(f"recipe {recipe!r} asks a diffusion host; name it with --host")
     watch = Watch(out, f"{clip}: {recipe}", tensorboard)
     base = load_clip(clip)
     make_output_folder(out)
     read = _read(captions, images, base, out, limit, max_bad_images, quiet)
-    seen_by_host = None
-    if host and settings.needs_host():
-        seen_by_host = _host(host, images, read.captions.images, read.features.bad, settings.bf16)
-    outcome = train(base.model, read.data, split_rows(read.captions, settings.split), settings, checkpoint=out / "run.ckpt",
-                    host=seen_by_host, quiet=quiet, report=watch.report, begun=watch.begun)  # fmt: skip
+    rows = split_rows(read.captions, settings.split)
+    asked = ways = None
+    if host and (settings.asks_host() or settings.needs_host_ways()):
+        asked = _host(host, images, read.captions.images, read.features.bad, settings.bf16)
+    if settings.needs_host_ways():
+        ways = _ways(asked, base, read, rows[0], settings.split, quiet)
+    outcome = train(base.model, read.data, rows, settings, checkpoint=out / "run.ckpt", ways=ways,
+                    host=asked if settings.asks_host() else None, quiet=quiet, report=watch.report, begun=watch.begun)  # fmt: skip
     made_by = {
         "base": {"name": clip, "sha256": base.sha256},
         "captions": {"name": captions.name, "sha256": read.sha256, "read": len(read.captions)},

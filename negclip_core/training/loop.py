@@ -76,6 +76,7 @@ def train(
     *,
     checkpoint: Path,
     host: Any = None,
+    ways: Tensor | None = None,
     quiet: bool = False,
     report: Callable[[dict[str, Any]], None] = lambda entry: None,
     begun: Callable[[int], None] = lambda step: None,
@@ -87,6 +88,7 @@ def train(
         checkpoint: where the run's state is kept (see `States`); if there is one the run goes on from it, to the same
             weights as if it had never stopped.
         host: what the objective `host_score` reads.
+        ways: what `token_targets` goes along where it is told to go `through_host`, see `host_ways`.
         report: called after the first and every tenth step with {"step", "training_loss"}, of that step alone, and
             after each epoch with {"epoch", "step", "validation_loss", "negation_accuracy"}; the last is the share of
             validation captions whose true text is nearer to the image than its counterpart is.
@@ -109,7 +111,7 @@ def train(
         raise RequestError(
             f"a batch of {recipe.batch_size} cannot be shared by {processes.count()} processes; choose a multiple"
         )
-    run = Run(model, recipe, data, len(train_rows) // recipe.batch_size, host)
+    run = Run(model, recipe, data, len(train_rows) // recipe.batch_size, host, ways)
     states = States(checkpoint, quiet)
     run.load(states)
     begun(run.step)

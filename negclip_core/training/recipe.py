@@ -30,9 +30,13 @@ class Recipe:
     lora_rank: int = 0  # train updates of this rank of the text tower's matrices, and nothing else
     frozen: tuple[str, ...] = ("visual.", "ln_final.")  # how parameters' names begin; the paper's choice
 
-    def needs_host(self) -> bool:
-        """Whether an objective reads a diffusion host."""
+    def asks_host(self) -> bool:
+        """Whether an objective asks a diffusion host at its steps."""
         return any(objective["name"] == "host_score" for objective in self.objectives)
+
+    def needs_host_ways(self) -> bool:
+        """Whether an objective goes along ways that are found through a diffusion host beforehand."""
+        return any(objective.get("through_host", False) for objective in self.objectives)
 
 
 def _folder() -> Path:

@@ -30,9 +30,10 @@ class Run:
     """A student and its frozen teacher, the optimizer, and how far it has got: what a checkpoint holds."""
 
     def __init__(
-        self, model: CLIP, recipe: Recipe, data: TrainingSet, per_epoch: int, host: Any = None
-    ) -> None:
-        self.recipe, self.data, self.host = recipe, data, host
+        self, model: CLIP, recipe: Recipe, data: TrainingSet, per_epoch: int, host: Any = None,
+        ways: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        self.recipe, self.data, self.host, self.ways = recipe, data, host, ways
         self.student = model.requires_grad_(False)
         # Both share the image tower: nothing of it is trained, and it is most of a CLIP.
         self.teacher = copy.deepcopy(model, {id(model.visual): model.visual}).eval()
@@ -56,7 +57,7 @@ class Run:
 
     def loss(self, rows: Tensor, step: int = 0) -> Tensor:
         """The sum of the objectives that are due at a step; all of them are at step 0."""
-        now = Situation(self.student, self.teacher, self.data, rows, self.host)
+        now = Situation(self.student, self.teacher, self.data, rows, self.host, self.ways)
         with mixed_precision(self.recipe.bf16):
             due = [objective(now) for every, objective in self.objectives if step % every == 0]
         return torch.stack(due).sum()

@@ -36,6 +36,7 @@ class Situation:
     data: TrainingSet
     rows: Tensor  # int64 [batch], rows of `data`
     host: Any = None  # a `host_score.Host`, for objectives that read a diffusion host
+    ways: Tensor | None = None  # those of `host_ways`, for objectives that go along them
     _known: dict[tuple[bool, str, int], TextStates] = field(default_factory=dict)
     _embedded: dict[str, Tensor] = field(default_factory=dict)
 

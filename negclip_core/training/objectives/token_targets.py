@@ -157,11 +157,13 @@ class Objective:
     extrapolation: float = 1.0  # λ
     batch: int = 48
     strange: float = 0.0  # share of the words before a negation, in every second row, that become strangers
+    through_host: bool = False  # in the last layer along the ways of `host_ways` instead of the mean of d
     _ways: list[Ways] = field(default_factory=list, init=False)
 
     def __call__(self, now: Situation) -> Tensor:
         if not self._ways:
-            self._ways.append(ways(now.teacher, now.data))
+            found = ways(now.teacher, now.data)
+            self._ways.append(found._replace(last=now.ways) if self.through_host else found)
         length, rows = now.length(self.batch), now.rows[: self.batch]
         negated, asserted, affirmative = (
             getattr(now.data, text)[rows][:, :length].long()
