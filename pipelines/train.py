@@ -28,7 +28,7 @@ _SEGMENTER = "clipseg"  # the host whose decoder, and not a text tower, is train
 
 
 def _host(name: str, folder: Path, names: tuple[str, ...], bad: Container[str], bf16: bool) -> Any:
-    """The frozen diffusion host that `host_score` reads, over the training images; `bad` ones are never asked for."""
+    """The frozen diffusion host that a recipe asks, over the training images; `bad` ones are never asked for."""
     import numpy as np
     import torch
 
@@ -94,7 +94,8 @@ def _ways(host: Any, base: "Clip", read: _Read, rows: "Tensor", split: str, quie
 
     from negclip_core.training.host_ways import host_ways, key_of
 
-    key = key_of(read.sha256, len(read.captions), split, base.sha256, host.unet.state_dict())
+    weights = {"latents": host.latents, **host.unet.state_dict()}
+    key = key_of(read.sha256, len(read.captions), split, base.sha256, weights)
     store = Path(cached_assets_path("negclip", "ways")) / f"{key}.safetensors"
     # Two runs may need the same ways at once: the second waits, and finds them.
     with FileLock(store.with_suffix(".lock")):
@@ -199,7 +200,7 @@ RecipeName = Annotated[str, typer.Option("--objective", help="A recipe: paper, t
 HostName = Annotated[
     str | None,
     typer.Option(
-        help="clipseg: train a segmenter's decoder instead. Else the diffusion model that the recipe host asks."
+        help="clipseg: train a segmenter's decoder instead. Else the diffusion model that the recipes host and host-ways ask."
     ),
 ]
 Data = Annotated[Path | None, typer.Option(help="For clipseg: the folder of a task's files and images.")]

@@ -163,7 +163,10 @@ class Objective:
     def __call__(self, now: Situation) -> Tensor:
         if not self._ways:
             found = ways(now.teacher, now.data)
-            self._ways.append(found._replace(last=now.ways) if self.through_host else found)
+            if self.through_host:
+                assert now.ways is not None, "a recipe that needs host ways is given them"
+                found = found._replace(last=now.ways)
+            self._ways.append(found)
         length, rows = now.length(self.batch), now.rows[: self.batch]
         negated, asserted, affirmative = (
             getattr(now.data, text)[rows][:, :length].long()
