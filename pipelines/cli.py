@@ -11,7 +11,7 @@ import typer
 
 import negclip_core
 from negclip_core.errors import NegclipError, RequestError
-from pipelines import audit, compare, convert, evaluate, segment, synthesize, train
+from pipelines import audit, compare, convert, evaluate, push, segment, synthesize, train
 from pipelines.console import clean_output
 from pipelines.miniature import cli as miniature
 from pipelines.options import AsJson, Device, Gate, Lora, Model, Out, Quiet, Seed, TextEncoder
@@ -135,7 +135,7 @@ def doctor(as_json: AsJson = False, quiet: Quiet = False) -> None:
 
 
 # Verbs with options enough for a file of their own; each registers itself.
-for _verb in (segment, compare, audit, synthesize, train, convert, evaluate, miniature):
+for _verb in (segment, compare, audit, synthesize, train, convert, push, evaluate, miniature):
     _verb.register(app)
 
 
