@@ -89,12 +89,13 @@ def _execute(block: Block, names: dict[str, Any], where: str) -> None:
 
 
 def _provide(folder: Path) -> None:
-    """What a person has beforehand, under the names that documents give it: a photograph, and a checkpoint's text encoder."""
+    """What a person has beforehand, under the names that documents give it: a photograph, a table, a checkpoint."""
     import torch
     from PIL import Image
     from safetensors.torch import save_file
 
     Image.new("RGB", (96, 64), "grey").save(folder / "photo.jpg")
+    (folder / "prices.csv").write_text("item,price\ntea,2\n")
     own = "cond_stage_model.transformer.text_model.final_layer_norm.weight"
     save_file({own: torch.zeros(192).half()}, folder / "v1-5-pruned-emaonly.safetensors")
 
