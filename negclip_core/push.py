@@ -51,7 +51,7 @@ def push(folder: Path, repository: str, private: bool = False) -> dict[str, Any]
         commit = api.create_commit(repository, adds, commit_message=f"Upload {folder.resolve().name}")
     except Exception as error:  # the hub's client and its transport raise many kinds
         status = getattr(getattr(error, "response", None), "status_code", None)
-        why = _STATUS.get(status) or f"{reason_of(error)}; check the connection, and repeat the command"
+        why = _STATUS.get(status or 0) or f"{reason_of(error)}; check the connection, and repeat the command"
         raise RequestError(f"{repository}: cannot be written to: {why}") from error
     return {"url": str(commit.commit_url), "files": names}
 

@@ -137,6 +137,15 @@ def test_the_folder_says_what_comfyui_asks_of_a_node(node: Any) -> None:
     assert node.RETURN_TYPES == ("CONDITIONING",) and callable(getattr(node, node.FUNCTION))
 
 
+def test_the_gate_needs_no_package_but_negclips_own() -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['numpy', 'torch', 'transformers', 'open_clip', 'diffusers']))\n"
+        "from integrations.comfyui import NODE_CLASS_MAPPINGS, negates\n"
+        "assert NODE_CLASS_MAPPINGS and negates('a street with no cars') and not negates('a street')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_copy_of_the_folder_without_negclip_says_one_line(tmp_path: Path) -> None:
     shutil.copytree(NODE, tmp_path / "negclip")
     code = (

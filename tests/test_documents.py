@@ -49,7 +49,7 @@ def check(words: list[str]) -> None:
         for extra in re.findall(r"negclip\[([\w,]+)\]", " ".join(words)):
             assert set(extra.split(",")) <= set(extras)
     elif program == "python":
-        assert (ROOT / words[1]).is_file()
+        assert words[1:3] == ["-m", "pip"] or (ROOT / words[1]).is_file()
     else:
         assert program in OTHERS, f"{program} is no program that documents may name"
         if "negclip" in words:

@@ -108,7 +108,7 @@ try:
 except ImportError:
     print(
         "negclip: not installed in ComfyUI's Python, so there is no NegationCLIP node; run "
-        f"{sys.executable} -m pip install PATH-TO-NEGCLIP",
+        f"{sys.executable} -m pip install --no-deps PATH-TO-NEGCLIP",
         file=sys.stderr,
     )
     NODE_CLASS_MAPPINGS = {}

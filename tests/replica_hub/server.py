@@ -58,7 +58,7 @@ class ReplicaHub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class _Handler(Uploads):  # type: ignore[misc]  # untyped by the import above
+class _Handler(Uploads):
     server: ReplicaHub
     protocol_version = "HTTP/1.1"
 
