@@ -1,4 +1,4 @@
-"""The blocks of README.md and docs/*.md: commands, Python, and those that are marked as not run.
+"""The blocks of *.md and docs/*.md: commands, Python, and those that are marked as not run.
 
 Commands stand in fences of ```sh and in indented blocks, Python in fences of ```python. A fence of ```console is a
 transcript: a command after "$ ", and lines that it prints ("..." for any words). What another fence holds is for reading.
@@ -14,8 +14,10 @@ __all__ = ["DOCUMENTS", "ROOT", "Block", "blocks", "commands", "document_id"]
 
 ROOT = Path(__file__).parent.parent
 GENERATED, DATED = "cli.md", "log.md"  # written from --help; what did not work, as it was at the time
-DOCUMENTS = [ROOT / "README.md", *(p for p in sorted((ROOT / "docs").glob("*.md"))
-                                   if p.name not in (GENERATED, DATED))]  # fmt: skip
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in (GENERATED, DATED)),
+]
 _NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
 
 

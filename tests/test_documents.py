@@ -1,4 +1,4 @@
-"""Every command and Python block of README.md and docs/*.md runs, or is marked with why not and has options that exist.
+"""Every command and Python block of *.md and docs/*.md runs, or is marked with why not and has options that exist.
 
 Runs are made short (`SHORTER`), and names of the hub stand for shipped models (`STAND_INS`): all else is as printed.
 """

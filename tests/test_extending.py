@@ -109,6 +109,30 @@ def test_a_slot(clip_folder: Path, other_clip_folder: Path, monkeypatch: pytest.
     assert pipe.text_encoder is own
 
 
+def test_a_host(add: Any, clip_folder: Path, other_clip_folder: Path, wide_clip_folder: Path) -> None:
+    from types import SimpleNamespace
+
+    import torch
+    from transformers import CLIPTokenizer
+
+    from negclip_core.clip import load_clip
+    from negclip_core.errors import RequestError
+
+    add("integrations/reader.py")
+    reader = import_module("integrations.reader")
+    own, other = load_clip(clip_folder), load_clip(other_clip_folder)
+    tokenizer = CLIPTokenizer.from_pretrained(clip_folder)
+    host = SimpleNamespace(text_encoder=own.text_encoder(), tokenizer=tokenizer)
+    vanilla, new = host.text_encoder, other.text_encoder()
+    with pytest.raises(RequestError, match="width 64 expected, 96 given"):
+        reader.swap_text_encoder(host, load_clip(wide_clip_folder))
+    with reader.swap_text_encoder(host, other), torch.no_grad():
+        for text, expected in (("a street with no cars", new), ("a street", vanilla)):
+            ids = tokenizer(text, padding="max_length", return_tensors="pt").input_ids
+            assert torch.equal(host.text_encoder(ids).last_hidden_state, expected(ids).last_hidden_state)
+    assert host.text_encoder is vanilla
+
+
 def test_a_judge(add: Any, pipeline_folder: Path, tmp_path: Path) -> None:
     from diffusers import StableDiffusionPipeline
 
