@@ -24,6 +24,7 @@ __all__ = [
     "FOLDER_LAYOUTS",
     "TOKENIZER_FILES",
     "Checkpoint",
+    "model_card",
     "read_checkpoint",
     "write_open_clip_folder",
 ]
@@ -221,16 +222,21 @@ def write_open_clip_folder(
     with atomic_path(folder / _OPEN_CLIP[1][0]) as temporary:
         # One entry only: safetensors writes several in no fixed order, and the same run must give the same bytes.
         save_file(tensors, temporary, metadata={"made_by": record})
-    atomic_write_text(folder / "README.md", _card(record))
+    atomic_write_text(folder / "README.md", model_card("open_clip", record))
     # Last, so that a folder with a config is a whole one.
     atomic_write_json(folder / _OPEN_CLIP[0], {"model_cfg": config, "preprocess_cfg": dict(preprocess)})
     return sha256_file(folder / _OPEN_CLIP[1][0])
 
 
-def _card(record: str) -> str:
+def model_card(library: str, record: str) -> str:
+    """The hub's `README.md` for a folder that `library` ("open_clip", "transformers") loads; `record` is what made it, as JSON."""
+    loaded = {
+        "open_clip": "with open_clip's `local-dir:`",
+        "transformers": "with transformers' `from_pretrained`",
+    }
     return (
-        "---\nlibrary_name: open_clip\npipeline_tag: zero-shot-image-classification\ntags: [clip, negation]\n---\n"
+        f"---\nlibrary_name: {library}\npipeline_tag: zero-shot-image-classification\ntags: [clip, negation]\n---\n"
         "# A CLIP text tower that reads negation\n\n"
-        "An open_clip folder: load it with `negclip_core.load_clip(folder)`, or with open_clip's `local-dir:`.\n\n"
+        f"A folder of {library}: load it with `negclip_core.load_clip(folder)`, or {loaded[library]}.\n\n"
         f"What made it:\n\n```json\n{record}\n```\n"
     )

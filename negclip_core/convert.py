@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from negclip_core.checkpoints import TOKENIZER_FILES, Checkpoint, write_open_clip_folder
+from negclip_core.checkpoints import TOKENIZER_FILES, Checkpoint, model_card, write_open_clip_folder
 from negclip_core.errors import RequestError
 from negclip_core.files import (
     atomic_path,
@@ -63,7 +63,7 @@ def write_checkpoint(
         return _write_file(named, out), len(named)
     make_output_folder(out)
     if layout == "transformers":
-        return _write_transformers(checkpoint, weights, out)
+        return _write_transformers(checkpoint, weights, out, made_by)
     written = write_open_clip_folder(
         out, weights, checkpoint.config, preprocess=checkpoint.preprocess, made_by=made_by,
         tokenizer_folder=checkpoint.tokenizer_folder, dtype=None,
@@ -84,7 +84,9 @@ def _write_file(weights: "Mapping[str, Tensor]", out: Path) -> str:
     return sha256_file(out)
 
 
-def _write_transformers(checkpoint: Checkpoint, weights: dict[str, Tensor], out: Path) -> tuple[str, int]:
+def _write_transformers(
+    checkpoint: Checkpoint, weights: dict[str, Tensor], out: Path, made_by: dict[str, Any]
+) -> tuple[str, int]:
     from transformers import CLIPConfig, CLIPTextConfig
 
     config = checkpoint.config
@@ -106,6 +108,8 @@ def _write_transformers(checkpoint: Checkpoint, weights: dict[str, Tensor], out:
         ]
     _write_tokenizer(checkpoint, out)
     written = _write_file(named, out / "model.safetensors")
+    record = json.dumps(made_by, indent=2, ensure_ascii=False, sort_keys=True)
+    atomic_write_text(out / "README.md", model_card("transformers", record))
     # Last, so that a folder with a config is a whole one.
     atomic_write_text(out / "config.json", document.to_json_string())
     return written, len(named)

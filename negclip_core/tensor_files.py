@@ -4,6 +4,7 @@ A file may be safetensors, a state dict that `torch.save` wrote, a TorchScript a
 shards. What it is, its content says, never its name (but for the index, which is JSON and holds no tensor).
 """
 
+import re
 import zipfile
 from collections.abc import Mapping
 from hashlib import sha256
@@ -36,7 +37,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = _read(path)
     except Exception as error:  # readers raise dozens of kinds for a damaged file
         raise RequestError(
-            f"{path}: cannot be read as safetensors or as a plain state dict ({reason_of(error)}); "
+            f"{path}: cannot be read as safetensors or as a plain state dict ({_reason(error)}); "
             "what more than tensors is pickled is refused, save the state dict as safetensors"
         ) from error
     if isinstance(tensors, str):
@@ -47,6 +48,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"{path}: its tensors claim to be larger than the file; save the state dict as safetensors"
         )
     return tensors
+
+
+def _reason(error: Exception) -> str:
+    """Why a reader failed; of torch's unpickler what it found, not its advice to run the file's code."""
+    found = re.search(r"WeightsUnpickler error: ([^\n]{1,160})", str(error))
+    return f"{type(error).__name__}: {found[1].strip()}" if found else reason_of(error)
 
 
 def _read(path: Path) -> dict[str, Tensor] | str:

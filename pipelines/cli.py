@@ -11,7 +11,7 @@ import typer
 
 import negclip_core
 from negclip_core.errors import NegclipError, RequestError
-from pipelines import audit, compare, convert, evaluate, segment, synthesize, train
+from pipelines import audit, compare, convert, evaluate, push, segment, synthesize, train
 from pipelines.console import clean_output
 from pipelines.miniature import cli as miniature
 from pipelines.options import AsJson, Device, Gate, Lora, Model, Out, Quiet, Seed, TextEncoder
@@ -20,12 +20,15 @@ __all__ = ["app", "main", "show"]
 
 app = typer.Typer(
     help='CLIP that understands "no": pictures, scores and text encoders for prompts with a negation.',
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_FULL = (
+    "the GPU's memory is full; ask for less at once (-n, --batch, --batch-size, --height and --width), or give "
+    "--device cpu"
+)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -34,8 +37,24 @@ def show(document: Any, as_json: bool, lines: list[str]) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
 
 
+def _versions(asked: bool) -> None:
+    if asked:
+        from negclip_core.files import provenance
+
+        own = provenance()
+        names = ("python", "torch", "diffusers", "transformers", "open_clip_torch")
+        print(f"negclip {own.get('negclip', '(not installed)')}")
+        print(", ".join(f"{name.removesuffix('_torch')} {own[name]}" for name in names if name in own))
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
-def root(context: typer.Context) -> None:
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_versions, help="Say which versions run.")
+    ] = False,
+) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -135,7 +154,7 @@ def doctor(as_json: AsJson = False, quiet: Quiet = False) -> None:
 
 
 # Verbs with options enough for a file of their own; each registers itself.
-for _verb in (segment, compare, audit, synthesize, train, convert, evaluate, miniature):
+for _verb in (segment, compare, audit, synthesize, train, convert, push, evaluate, miniature):
     _verb.register(app)
 
 
@@ -160,6 +179,9 @@ def _main() -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
+            print(f"negclip: {_FULL}", file=sys.stderr)
+            return 1
         # Usage errors, by what they can do: typer brings its own copy of click, whose place differs by version.
         if not hasattr(error, "format_message"):
             raise

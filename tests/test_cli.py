@@ -1,6 +1,7 @@
 """The command line: one JSON document, one line for what is wrong, the exit codes, and no torch for --help."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from command_line import run  # type: ignore[import-not-found]  # pytest puts te
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["generate", "--help"], ["score", "--help"], ["parse", "no cars"]]
+    "arguments",
+    [["--help"], ["generate", "--help"], ["score", "--help"], ["parse", "no cars"], ["--version"]],
 )
 def test_answers_without_importing_torch(arguments: list[str]) -> None:
     code = (
@@ -154,6 +156,57 @@ def test_doctor_reports(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert code == 0
     assert document["versions"]["torch"]
     assert "miniature" in document["models"]
+    assert document["cpus"] and document["hub_cache_free_gib"] > 0 and document["cuda_build"] is None
+    assert document["settings"]["HF_HUB_OFFLINE"] == "1"
+
+
+def test_doctor_shows_no_token(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("HF_TOKEN", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "a-secret-of-mine")
+    for arguments in (["doctor"], ["doctor", "--json"]):
+        _, out, err = run(arguments, monkeypatch, capsys)
+        assert "a-secret-of-mine" not in out + err
+
+
+def test_version_names_what_matters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from importlib.metadata import version
+
+    code, out, _ = run(["--version"], monkeypatch, capsys)
+    first, second = out.splitlines()
+    assert code == 0 and first == f"negclip {version('negclip')}"
+    for name in ("python", "torch", "diffusers", "transformers", "open_clip"):
+        assert f"{name} " in second
+
+
+def test_a_full_gpu_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    import pipelines.parse
+
+    def full(texts: list[str]) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(pipelines.parse, "run", full)
+    code, out, err = run(["parse", "no cars"], monkeypatch, capsys)
+    assert (code, out) == (1, "")
+    page = Path(__file__).parent.parent / "docs" / "troubleshooting.md"
+    assert err in page.read_text("utf-8") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_verbs_and_options(shell: str) -> None:
+    """As the script that --install-completion writes asks: with the words so far in the environment."""
+    words = {"bash": {"COMP_WORDS": "negclip gen", "COMP_CWORD": "1"},
+             "zsh": {"_TYPER_COMPLETE_ARGS": "negclip gen"},
+             "fish": {"_TYPER_COMPLETE_ARGS": "negclip gen", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}}  # fmt: skip
+    environment = {**os.environ, **words[shell], "_NEGCLIP_COMPLETE": f"complete_{shell}"}
+    code = "from pipelines.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+    assert "generate" in done.stdout and "Traceback" not in done.stderr, done.stderr
 
 
 def test_an_interrupt_is_exit_130_and_keeps_whole_files(

@@ -1,5 +1,6 @@
 """What is installed, and what `import negclip_core` promises."""
 
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -37,3 +38,10 @@ def test_constraints_are_versions_only() -> None:
 def test_ci_runs_the_tests() -> None:
     text = (ROOT / ".ci" / "run").read_text()
     assert "make test" in text and "set -euo pipefail" in text
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    own = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
+    assert own
+    assert f"version: {own[1]}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"## {own[1]}" in (ROOT / "CHANGELOG.md").read_text("utf-8")

@@ -149,8 +149,8 @@ def _write(
     images: dict[str, int] = {}
     things: dict[str, int] = {}
     context = 0
-    with _Columns(folder) as columns:
-        bar = tqdm(desc="reading captions", unit="caption", disable=quiet, mininterval=2)
+    counting = tqdm(desc="reading captions", unit="caption", disable=quiet, mininterval=2)
+    with _Columns(folder) as columns, counting as bar:
         for chunk in _chunks(records):
             fresh = [name for name in dict.fromkeys(r.file_name for r in chunk) if name not in images]
             images.update(zip(fresh, range(len(images), len(images) + len(fresh)), strict=True))
@@ -170,7 +170,6 @@ def _write(
                 columns.add(f"{name}.tokens", ids[torch.arange(context)[None] < lengths[:, None]].numpy())
                 columns.add_starts(f"{name}.starts", lengths.numpy())
             bar.update(len(chunk))
-        bar.close()
     about = {"form": _FORM, "key": key, "context": context, "things": list(things)}
     atomic_write_json(folder / _DONE, about)
 

@@ -1,7 +1,7 @@
 """Serve `root`/OWNER/NAME/... as the hub does, and fail as the hub and the way to it can.
 
 What huggingface_hub asks for: `/api/models/OWNER/NAME[/revision/REV]`, `/api/models/OWNER/NAME/tree/REV/...`, and HEAD and
-GET of `/OWNER/NAME/resolve/REV/PATH`, with ranges, so that a download that was cut goes on.
+GET of `/OWNER/NAME/resolve/REV/PATH`, with ranges, so that a download that was cut goes on. Uploads are in `uploads.py`.
 """
 
 import hashlib
@@ -10,17 +10,18 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from shutil import copyfileobj
 from threading import Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from replica_hub.uploads import COMMIT, Uploads  # type: ignore[import-not-found]  # pytest puts tests/ on the path
+
 __all__ = ["ReplicaHub", "serve"]
 
 _PART = 1 << 20  # bytes
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @cache
@@ -46,13 +47,18 @@ class ReplicaHub(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.gated: set[str] = set()
         self.cut: set[str] = set()
+        # Of uploads: tokens by what they may do, who may see a repository, one that others write to, large files by sum.
+        self.writers, self.readers = {"hf_writer"}, {"hf_reader"}
+        self.visibility: dict[str, str | None] = {}
+        self.busy: set[str] = set()
+        self.large: dict[str, bytes] = {}
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Uploads):
     server: ReplicaHub
     protocol_version = "HTTP/1.1"
 
