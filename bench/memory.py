@@ -20,17 +20,17 @@ _PLACES, _THINGS = (
     ("street", "park", "beach", "kitchen", "harbour"),
     ("car", "dog", "tree", "boat", "chair", "lamp", "cat"),
 )
+_TEXTS = 20  # that each place begins anew with: no text is kept, and splitting new ones into tokens would take hours
 _BATCH, _BATCHES = 512, 200
 
 
 def _rows(count: int) -> Iterator[dict[str, object]]:
     for number in range(count):
         place, thing = _PLACES[number // 5 % len(_PLACES)], _THINGS[number % len(_THINGS)]
+        caption = f"a {place} with people number {number % _TEXTS}"
         yield {
-            "file_name": f"{number // 5:012d}.jpg", "caption": f"a {place} with people number {number}",
-            "updated_caption": f"a {place} with people number {number} and no {thing}", "absent": [thing],
-            "affirmative": f"a {place} with people number {number}",
-            "asserted": f"a {place} with people number {number} and a {thing}",
+            "file_name": f"{number // 5:012d}.jpg", "caption": caption, "updated_caption": f"{caption} and no {thing}",
+            "absent": [thing], "affirmative": caption, "asserted": f"{caption} and a {thing}",
         }  # fmt: skip
 
 

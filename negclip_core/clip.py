@@ -200,10 +200,11 @@ class _FolderTokenizer:
                 f"{folder}: its tokenizer has {size} tokens, the text tower {vocabulary}; the two do not belong together"
             )
         self.context = context
+        self.inner.backend_tokenizer.enable_truncation(context)
 
     def __call__(self, texts: list[str]) -> Tensor:
-        # Padded here: transformers pads list by list, which takes longer than splitting into tokens.
-        rows = self.inner(list(texts), truncation=True, max_length=self.context).input_ids
+        # What transformers does around it, masks and padding list by list, takes longer than splitting into tokens.
+        rows = [found.ids for found in self.inner.backend_tokenizer.encode_batch(list(texts))]
         lengths = torch.tensor([len(row) for row in rows])
         ids = torch.full((len(rows), self.context), self.inner.pad_token_id)
         ids[torch.arange(self.context)[None] < lengths[:, None]] = torch.tensor(

@@ -24,6 +24,9 @@ train tokens 2 seed2
 others=""
 for arm in paper host seed1 seed2; do others="$others,$arm=$work/arms/$arm"; done
 negclip eval valse-existence,negrefcocog,retrieval,celeba --arms "vanilla,negationclip$others" --out "$work/eval"
+#    The paper's ablation: which captions, and which objective, with three seeds each.
+mkdir -p "$work/ablation" && ln -sfn ../captioned "$work/ablation/captioned"
+python runs/ablation.py "$work/ablation" --tokens "$work/negationclip,$work/arms/seed1,$work/arms/seed2"
 #    Beside corrections that need no training, and scorers that see no picture.
 negclip eval valse-existence,negrefcocog,negbench-mcq --limit 300 --out "$work/eval-rivals" \
     --arms vanilla,negationclip,difference,projection,deo,steering,negationclip-projection,negationclip-deo

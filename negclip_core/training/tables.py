@@ -3,6 +3,7 @@
 Token ids lie end to end, without padding, in files that are memory-mapped; a table gives the rows that it is asked for.
 """
 
+import mmap
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,12 +30,33 @@ _DONE = "tables.json"
 _FORM = 2  # of the files; those of another are made anew
 
 
+class _Column:
+    """Numbers in a file, which is mapped. Pages that were read are given back, or an epoch would gather all of them."""
+
+    def __init__(self, path: Path, dtype: type[np.integer]) -> None:
+        self._map = None
+        if path.stat().st_size:
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._values = np.frombuffer(self._map or b"", dtype)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, places: Tensor) -> Tensor:
+        """A copy of what stands at `places`, int64 of any shape."""
+        found = torch.from_numpy(self._values[places.numpy()])
+        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+        return found
+
+
 @dataclass(frozen=True)
 class TokenTable:
-    """Texts as token ids, a row a text."""
+    """Texts as token ids, a row a text, read from the disk as they are asked for."""
 
-    flat: Tensor  # int32, all texts' ids from start to end token
-    starts: Tensor  # int64 [rows + 1], where each begins in `flat`
+    flat: _Column  # int32, all texts' ids from start to end token
+    starts: _Column  # int64 [rows + 1], where each begins in `flat`
     context: int
 
     def __len__(self) -> int:
@@ -49,7 +71,7 @@ class TokenTable:
     @property
     def lengths(self) -> Tensor:
         """Tokens of each text with its start and end token, int64 [rows]."""
-        return self.starts.diff()
+        return self.starts[torch.arange(len(self.starts))].diff()
 
 
 @dataclass(frozen=True)
@@ -128,8 +150,8 @@ def caption_tables(
     about = read_json(done)
     texts = {
         name: TokenTable(
-            _read(folder / f"{name}.tokens", torch.int32),
-            _read(folder / f"{name}.starts", torch.int64),
+            _Column(folder / f"{name}.tokens", np.int32),
+            _Column(folder / f"{name}.starts", np.int64),
             about["context"],
         )
         for name in _TEXTS
@@ -163,9 +185,13 @@ def _write(
             denied = [[things.setdefault(t, len(things)) for t in dict.fromkeys(r.absent)] for r in chunk]
             columns.add("absent.things", np.fromiter(chain.from_iterable(denied), np.int32))
             columns.add_starts("absent.starts", np.array([len(each) for each in denied], np.int64))
+            # A caption and its affirmative rest are mostly one text.
+            texts = dict.fromkeys(getattr(record, name) for name in _TEXTS for record in chunk)
+            found = tokenise(tokenizer, list(texts), padded)
+            context = found.shape[1]
+            row = {text: number for number, text in enumerate(texts)}
             for name in _TEXTS:
-                ids = tokenise(tokenizer, [getattr(record, name) for record in chunk], padded)
-                context = ids.shape[1]
+                ids = found[[row[getattr(record, name)] for record in chunk]]
                 lengths = torch.full((len(ids),), context) if padded else ids.argmax(1) + 1
                 columns.add(f"{name}.tokens", ids[torch.arange(context)[None] < lengths[:, None]].numpy())
                 columns.add_starts(f"{name}.starts", lengths.numpy())
