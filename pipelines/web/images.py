@@ -26,9 +26,7 @@ __all__ = ["images_tab"]
 _EXAMPLES = ("a street with no cars", "a park without trees", "a kitchen with no table", "a lake, but no boats and no people",
              "a street with a red car")  # fmt: skip
 _PREVIEWS = 8  # of each picture as it forms
-_SMALL = (
-    256  # pixels a side; smaller pictures are enlarged without smoothing, so that they show what was drawn
-)
+_SMALL = 256  # pixels a side; smaller pictures are enlarged without smoothing, to show what was drawn
 
 
 def images_tab(room: Room, **queued: Any) -> None:

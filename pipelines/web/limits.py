@@ -13,8 +13,8 @@ import gradio as gr
 from negclip_core.errors import NegclipError, RequestError
 from negclip_core.images import image_size, open_image
 
-__all__ = ["CHARACTERS", "FILE_BYTES", "MOST_PICTURES", "MOST_STEPS", "MOST_TEXTS", "WAITING", "Photograph", "check_text",
-           "fetch_nothing", "in_a_line", "picture_of"]  # fmt: skip
+__all__ = ["CHARACTERS", "FILE_BYTES", "MOST_PICTURES", "MOST_STEPS", "MOST_TEXTS", "PIXELS", "WAITING", "check_text",
+           "fetch_nothing", "in_a_line", "photograph", "picture_of"]  # fmt: skip
 
 MOST_PICTURES, MOST_STEPS, MOST_TEXTS = 4, 100, 8
 CHARACTERS = 1000  # of a prompt, an expression or a text
@@ -23,14 +23,18 @@ PIXELS = 25_000_000
 WAITING = 32  # requests in the queue; more are told that it is full
 
 
-class Photograph(gr.Image):
+def photograph() -> gr.Image:
     """Gradio's component for a picture, which hands over the uploaded file as it is: only `open_image` reads it."""
+    component = gr.Image(
+        label="Photo", sources=["upload", "clipboard"], type="filepath", height=260, buttons=[]
+    )
 
-    is_template = True  # so that the page shows it as the component that it is made from
-
-    def preprocess(self, payload: Any) -> str | None:
-        """The file's path; None where nothing was uploaded."""
+    def path_of(payload: Any) -> str | None:
         return payload.path if payload else None
+
+    # Gradio's own reads whatever Pillow can. Not a class of our own: Gradio writes stubs beside those.
+    component.preprocess = path_of  # type: ignore[method-assign]
+    return component
 
 
 def picture_of(path: str | None) -> Path:

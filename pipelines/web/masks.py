@@ -16,7 +16,7 @@ from pipelines.overlay import tinted
 from pipelines.segment import run
 from pipelines.segmenter import shrunk
 from pipelines.web.examples import expression_examples
-from pipelines.web.limits import CHARACTERS, Photograph, check_text, in_a_line, picture_of
+from pipelines.web.limits import CHARACTERS, check_text, in_a_line, photograph, picture_of
 from pipelines.web.room import Room
 
 __all__ = ["masks_tab"]
@@ -29,14 +29,14 @@ def masks_tab(room: Room, **queued: Any) -> None:
     """Add the tab's parts to the page that is being made; `queued` goes to the event that segments."""
     with gr.Row(elem_classes="work"):
         with gr.Column(scale=2, min_width=300, elem_classes="ask"):
-            photograph = Photograph(label="Photo", sources=["upload", "clipboard"], height=260, buttons=[])
+            photo = photograph()
             expression = gr.Textbox(
                 label="What to find", placeholder="the man without a hat", max_length=CHARACTERS
             )
             refine = gr.Radio([_ALONE, *WAYS], value=_ALONE, label="Refine by Segment Anything")
             find = gr.Button("Find", variant="primary")
             with gr.Column(elem_classes="later"):
-                gr.Examples(expression_examples(room.examples), [photograph, expression], label="Examples")
+                gr.Examples(expression_examples(room.examples), [photo, expression], label="Examples")
         with gr.Column(scale=4, min_width=320, elem_classes="answer"):
             slider = gr.ImageSlider(label="vanilla | NegationCLIP", format="png",
                                     interactive=False, buttons=["fullscreen"], max_height=560)  # fmt: skip
@@ -44,19 +44,19 @@ def masks_tab(room: Room, **queued: Any) -> None:
             files = gr.File(label="Download masks (what made a mask is in its PNG text)", file_count="multiple",
                             interactive=False, visible=False)  # fmt: skip
 
-    def found(photograph: str | None, expression: str, refine: str) -> Iterator[list[Any]]:
+    def found(photo: str | None, expression: str, refine: str) -> Iterator[list[Any]]:
         with in_a_line():
-            yield from _find(room, photograph, expression, refine)
+            yield from _find(room, photo, expression, refine)
 
-    gr.on([find.click, expression.submit], found, [photograph, expression, refine], [slider, table, files],
+    gr.on([find.click, expression.submit], found, [photo, expression, refine], [slider, table, files],
           api_name="masks", show_progress_on=table, **queued)  # fmt: skip
 
 
-def _find(room: Room, photograph: str | None, expression: str, refine: str) -> Iterator[list[Any]]:
+def _find(room: Room, photo: str | None, expression: str, refine: str) -> Iterator[list[Any]]:
     check_text(expression, "expression")
     if not expression.strip():
         raise RequestError("the expression is empty: name what to find, such as 'the man without a hat'")
-    path = picture_of(photograph)
+    path = picture_of(photo)
     with room.scratch() as out:
         request = room.segmenting(path, expression, out, None if refine == _ALONE else refine)
         with room.busy, overheard() as notes:

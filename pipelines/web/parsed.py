@@ -36,6 +36,6 @@ def summary(text: str) -> str:
     if not text.strip():
         return ""
     if not found.negations:
-        return '<p class="note">Nothing is negated: both draw the same picture.</p>'
+        return '<p class="note">Nothing is negated. With the gate, both draw the same picture.</p>'
     absent, rest = (html.escape(part) or "nothing" for part in (found.negative_prompt, found.affirmative))
     return f'<p class="note">Absent: <b>{absent}</b>. What is left: <b>{rest}</b>.</p>'

@@ -8,7 +8,7 @@ import gradio as gr
 from negclip_core.errors import RequestError
 from pipelines.score import run
 from pipelines.web.examples import text_examples
-from pipelines.web.limits import CHARACTERS, MOST_TEXTS, Photograph, check_text, in_a_line, picture_of
+from pipelines.web.limits import CHARACTERS, MOST_TEXTS, check_text, in_a_line, photograph, picture_of
 from pipelines.web.room import ARMS, Room
 
 __all__ = ["similarity_tab"]
@@ -18,7 +18,7 @@ def similarity_tab(room: Room, **queued: Any) -> None:
     """Add the tab's parts to the page that is being made; `queued` goes to the event that scores."""
     with gr.Row(elem_classes="work"):
         with gr.Column(scale=2, min_width=300, elem_classes="ask"):
-            photograph = Photograph(label="Photo", sources=["upload", "clipboard"], height=260, buttons=[])
+            photo = photograph()
             texts = gr.Textbox(
                 label="Texts, a line each",
                 lines=3,
@@ -28,21 +28,21 @@ def similarity_tab(room: Room, **queued: Any) -> None:
             compare = gr.Button("Compare", variant="primary")
             with gr.Column(elem_classes="later"):
                 gr.Examples(
-                    text_examples(room.examples), [photograph, texts], label="Examples", visible_columns=[0]
+                    text_examples(room.examples), [photo, texts], label="Examples", visible_columns=[0]
                 )
         with gr.Column(scale=4, min_width=320, elem_classes="answer"):
             bars = gr.HTML('<p class="note">How well each text fits the picture.</p>', padding=False)
 
-    def scored(photograph: str | None, texts: str) -> str:
+    def scored(photo: str | None, texts: str) -> str:
         with in_a_line():
             lines = [check_text(line.strip(), "text") for line in texts.splitlines() if line.strip()]
             if len(lines) > MOST_TEXTS:
                 raise RequestError(f"{len(lines)} texts: the page takes {MOST_TEXTS}; leave some out")
-            picture = picture_of(photograph)
+            picture = picture_of(photo)
             with room.busy:
                 return _bars(run([str(picture)], lines, room.clip, list(ARMS), room.device, room.shelf))
 
-    compare.click(scored, [photograph, texts], bars, api_name="similarity", **queued)
+    compare.click(scored, [photo, texts], bars, api_name="similarity", **queued)
 
 
 def _bars(result: dict[str, Any]) -> str:
