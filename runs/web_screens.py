@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pipelines.web.process import running
 
-_WIDE, _NARROW = (1280, 840), (390, 844)
+_WIDE, _NARROW = (1280, 900), (390, 844)
 _PATIENCE = 120_000  # ms, on a busy machine
 
 

@@ -6,6 +6,7 @@ import socket
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event
 from typing import Annotated
 
 import typer
@@ -38,19 +39,23 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Serve a page to play on: pictures, masks and similarities, vanilla CLIP beside NegationCLIP."""
         _check(host, port)
-        with tempfile.TemporaryDirectory(prefix="negclip-web-") as name, clean_output():
-            # A service's way to end it, so that the folder goes then too.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # A service's way to end it, so that the folder goes then too.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with tempfile.TemporaryDirectory(prefix="negclip-web-") as name:
             _keep_to_itself(Path(name))
-            from pipelines.web.page import make_page, serve
-            from pipelines.web.room import Room
+            with clean_output():
+                from pipelines.web.page import make_page, serve
+                from pipelines.web.room import Room
 
-            room = Room(model, lora, text_encoder, segmenter, clip, pick_device(device), Path(name))
-            warn("loading the models", quiet)
-            room.open()
-            if host != _HERE:
-                warn(f"whoever can reach {host} can use the page; it asks for no password", quiet)
-            serve(make_page(room), host, port, quiet)
+                room = Room(model, lora, text_encoder, segmenter, clip, pick_device(device), Path(name))
+                warn("loading the models", quiet)
+                room.open()
+                if host != _HERE:
+                    warn(f"whoever can reach {host} can use the page; it asks for no password", quiet)
+                url = serve(make_page(room), host, port)
+            print(url, flush=True)
+            warn("Ctrl-C ends it", quiet)
+            Event().wait()
 
 
 def _check(host: str, port: int) -> None:

@@ -16,7 +16,7 @@ from pipelines.console import overheard
 from pipelines.generate import Moment, Request, run
 from pipelines.web.limits import CHARACTERS, MOST_PICTURES, MOST_STEPS, check_text, in_a_line
 from pipelines.web.parsed import COLOURS, parts, summary
-from pipelines.web.room import Room
+from pipelines.web.room import Room, shown_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -126,7 +126,7 @@ def _shown(forming: dict[str, dict[int, Any]], count: int) -> list[gr.Gallery]:
     columns = 1 if count == 1 else 2
     return [
         gr.Gallery([(picture, f"seed {seed}") for seed, picture in pictures.items()], columns=columns,
-                   label="NegationCLIP" if arm == "negationclip" else arm)
+                   label=shown_name(arm))
         for arm, pictures in forming.items()
     ]  # fmt: skip
 

@@ -17,7 +17,7 @@ from pipelines.segment import run
 from pipelines.segmenter import shrunk
 from pipelines.web.examples import expression_examples
 from pipelines.web.limits import CHARACTERS, check_text, in_a_line, photograph, picture_of
-from pipelines.web.room import Room
+from pipelines.web.room import Room, shown_name
 
 __all__ = ["masks_tab"]
 
@@ -79,7 +79,7 @@ def _enlarged(image: Image.Image) -> Image.Image:
 
 def _table(masks: list[dict[str, Any]], notes: list[str]) -> str:
     rows = "".join(
-        f"<tr><td>{'NegationCLIP' if row['arm'] == 'negationclip' else row['arm']}</td><td>{row['score']:.2f}</td>"
+        f"<tr><td>{shown_name(row['arm'])}</td><td>{row['score']:.2f}</td>"
         f"<td>{f'''{row['area_fraction']:.1%} of the picture''' if row['found'] else 'nothing found'}</td></tr>"
         for row in masks
     )

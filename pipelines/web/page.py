@@ -1,14 +1,12 @@
 """The page: its three tabs, one queue for them, and how it is served."""
 
 from importlib.resources import files
-from threading import Event
 from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
-from pipelines.console import warn
 from pipelines.web.images import images_tab
 from pipelines.web.limits import FILE_BYTES, WAITING, fetch_nothing
 from pipelines.web.masks import masks_tab
@@ -40,8 +38,8 @@ def make_page(room: Room) -> gr.Blocks:
     return page
 
 
-def serve(page: gr.Blocks, host: str, port: int, quiet: bool) -> None:
-    """Serve the page until the process is interrupted."""
+def serve(page: gr.Blocks, host: str, port: int) -> str:
+    """Serve the page as long as the process lives; returns its address when it can be reached there."""
     page.launch(
         server_name=host, server_port=port, share=False, ssr_mode=False, pwa=False, mcp_server=False, quiet=True,
         inbrowser=False, prevent_thread_lock=True, show_error=False, allowed_paths=[], max_file_size=FILE_BYTES,
@@ -51,8 +49,7 @@ def serve(page: gr.Blocks, host: str, port: int, quiet: bool) -> None:
         css=files(__package__).joinpath("page.css").read_text("utf-8"),
         app_kwargs={"middleware": [Middleware(_OwnFilesOnly)]},
     )  # fmt: skip
-    warn(f"the page is at http://{host}:{port}; Ctrl-C ends it", quiet)
-    Event().wait()
+    return str(page.local_url).rstrip("/")
 
 
 class _OwnFilesOnly:

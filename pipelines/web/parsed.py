@@ -1,6 +1,8 @@
 """A prompt as the page shows it: which words negate, what they reach, and what is said to be absent."""
 
 import html
+from itertools import groupby
+from operator import itemgetter
 
 from negclip_core.language import Parse, parse
 
@@ -22,8 +24,8 @@ def parts(text: str) -> list[tuple[str, str | float | None]]:
     # Last, for a cue may hold what it denies: "nobody", "treeless".
     for negation in found.negations:
         _paint(kinds, negation.cue_span, "cue")
-    edges = [i for i in range(len(text)) if i == 0 or kinds[i] != kinds[i - 1]]
-    return [(text[a:b], kinds[a]) for a, b in zip(edges, [*edges[1:], len(text)], strict=True)]
+    runs = [list(run) for _, run in groupby(zip(text, kinds, strict=True), key=itemgetter(1))]
+    return [("".join(letter for letter, _ in run), run[0][1]) for run in runs]
 
 
 def _paint(kinds: list[str | None], span: tuple[int, int], kind: str) -> None:

@@ -1,16 +1,16 @@
 """A page in a process of its own, for whoever wants to look at one from outside."""
 
-import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 __all__ = ["Running", "running"]
 
-_READY = "the page is at "
+_NEGCLIP = "from pipelines.cli import main; main()"
 
 
 @dataclass(frozen=True)
@@ -30,28 +30,15 @@ def running(options: Sequence[str] = ()) -> Iterator[Running]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [
-        sys.executable,
-        "-c",
-        "from pipelines.cli import main; main()",
-        "web",
-        "--port",
-        str(port),
-        *options,
-    ]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-    )
-    assert process.stderr is not None
-    try:
-        said = []
-        for line in process.stderr:
-            said.append(line)
-            if _READY in line:
-                break
-        else:
-            raise RuntimeError("".join(said))
-        yield Running(f"http://127.0.0.1:{port}", process.pid)
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
+    command = [sys.executable, "-c", _NEGCLIP, "web", "--port", str(port), *options]
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+        assert process.stdout is not None
+        try:
+            if not (url := process.stdout.readline().strip()):
+                said.seek(0)
+                raise RuntimeError(said.read())
+            yield Running(url, process.pid)
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)

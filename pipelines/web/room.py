@@ -16,10 +16,15 @@ from pipelines.web.examples import EXPRESSION, TEXTS, write_examples
 if TYPE_CHECKING:
     from pipelines.host import Host
 
-__all__ = ["ARMS", "Room"]
+__all__ = ["ARMS", "Room", "shown_name"]
 
 ARMS = ("vanilla", "negationclip")
 _PROMPT = "a street with no cars"
+
+
+def shown_name(arm: str) -> str:
+    """What the page calls an arm."""
+    return "NegationCLIP" if arm == "negationclip" else arm
 
 
 @dataclass(frozen=True)

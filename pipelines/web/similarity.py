@@ -9,7 +9,7 @@ from negclip_core.errors import RequestError
 from pipelines.score import run
 from pipelines.web.examples import text_examples
 from pipelines.web.limits import CHARACTERS, MOST_TEXTS, check_text, in_a_line, photograph, picture_of
-from pipelines.web.room import ARMS, Room
+from pipelines.web.room import ARMS, Room, shown_name
 
 __all__ = ["similarity_tab"]
 
@@ -50,7 +50,7 @@ def _bars(result: dict[str, Any]) -> str:
     blocks = []
     for number, text in enumerate(result["texts"]):
         rows = "".join(
-            f'<div class="bar {arm}"><span class="who">{"NegationCLIP" if arm == "negationclip" else arm}</span>'
+            f'<div class="bar {arm}"><span class="who">{shown_name(arm)}</span>'
             f'<span class="track"><i style="width:{100 * own["probability"][0][number]:.1f}%"></i></span>'
             f'<span class="share">{own["probability"][0][number]:.0%}</span>'
             f'<span class="cosine">{own["similarity"][0][number]:.3f}</span></div>'
