@@ -1,13 +1,15 @@
 """Open a picture that somebody else made."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from negclip_core.errors import RequestError
 
-__all__ = ["SUFFIXES", "open_image"]
+__all__ = ["SUFFIXES", "image_size", "open_image"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")  # of files that `open_image` reads
 
@@ -24,11 +26,27 @@ def open_image(path: str | Path, content: BinaryIO | None = None) -> Image.Image
     Raises:
         RequestError: there is no such file, or it is not a picture in one of the formats read.
     """
+    with _opened(path, content) as image:
+        return _as_rgb(ImageOps.exif_transpose(image))
+
+
+def image_size(path: str | Path, content: BinaryIO | None = None) -> tuple[int, int]:
+    """Width and height in pixels as the file's head says them; no pixel is read. Raises as `open_image`."""
+    with _opened(path, content) as image:
+        return image.size
+
+
+@contextmanager
+def _opened(path: str | Path, content: BinaryIO | None) -> Iterator[Image.Image]:
     try:
         with Image.open(path if content is None else content, formats=_FORMATS) as image:
-            return _as_rgb(ImageOps.exif_transpose(image))
+            yield image
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file; name a picture ({', '.join(_FORMATS)})") from error
+    except UnidentifiedImageError as error:
+        raise RequestError(
+            f"{path}: expected a picture ({', '.join(_FORMATS)}), got something else"
+        ) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise RequestError(f"{path}: expected a picture ({', '.join(_FORMATS)}), got {error}") from error
 

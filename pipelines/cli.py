@@ -15,6 +15,7 @@ from pipelines import audit, compare, convert, evaluate, push, segment, synthesi
 from pipelines.console import clean_output
 from pipelines.miniature import cli as miniature
 from pipelines.options import AsJson, Device, Gate, Lora, Model, Out, Quiet, Seed, TextEncoder
+from pipelines.web import cli as web
 
 __all__ = ["app", "main", "show"]
 
@@ -154,7 +155,7 @@ def doctor(as_json: AsJson = False, quiet: Quiet = False) -> None:
 
 
 # Verbs with options enough for a file of their own; each registers itself.
-for _verb in (segment, compare, audit, synthesize, train, convert, push, evaluate, miniature):
+for _verb in (segment, compare, audit, synthesize, train, convert, push, evaluate, miniature, web):
     _verb.register(app)
 
 

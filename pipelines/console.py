@@ -3,15 +3,31 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from typing import Any
 
 from negclip_core.errors import RequestError
 
-__all__ = ["clean_output", "pick_device", "progress", "warn"]
+__all__ = ["clean_output", "overheard", "pick_device", "progress", "warn"]
+
+_HEARD: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+
+
+@contextmanager
+def overheard() -> Iterator[list[str]]:
+    """Within the block, in this thread, the lines of `warn` are put into the list, whether they are said or not."""
+    lines: list[str] = []
+    token = _HEARD.set(lines)
+    try:
+        yield lines
+    finally:
+        _HEARD.reset(token)
 
 
 def warn(message: str, quiet: bool) -> None:
     """Say one line on standard error."""
+    if (heard := _HEARD.get()) is not None:
+        heard.append(message)
     if not quiet:
         print(f"negclip: {message}", file=sys.stderr, flush=True)
 

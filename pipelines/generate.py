@@ -1,6 +1,7 @@
 """`negclip generate`: pictures for prompts, and with `--compare` the vanilla arm beside them, in pairs."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,15 @@ from pipelines.contact_sheet import Row, contact_sheet
 from pipelines.host import Host, load_host
 from pipelines.pictures import file_stems, write_png
 from pipelines.prompts import check_length, unknown_words
+from pipelines.shelf import Shelf
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
     from integrations.arms import Arm
 
-__all__ = ["Request", "run"]
+__all__ = ["Moment", "Request", "run"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,19 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """A picture in the making, after a step of `steps`; `latents` [1, ...] are the pipeline's."""
+
+    arm: str
+    prompt: str
+    seed: int
+    step: int  # from 1
+    steps: int
+    pipe: Any
+    latents: "Tensor"
+
+
+@dataclass(frozen=True)
 class _Job:
     """A request that has been found good: nothing in it can be refused any more."""
 
@@ -60,17 +76,23 @@ class _Job:
         return range(self.request.seed, self.request.seed + self.request.count)
 
 
-def run(request: Request) -> dict[str, Any]:
+def run(
+    request: Request, shelf: Shelf | None = None, watch: Callable[[Moment], None] | None = None
+) -> dict[str, Any]:
     """Draw, write, and return the JSON document of the command line.
+
+    Args:
+        shelf: models that were loaded for earlier requests, and where those of this one are kept.
+        watch: called after each step of each picture. What it raises ends the drawing.
 
     Raises:
         RequestError: something about the request is wrong; nothing has been written.
     """
     _check(request)
-    job = _prepare(request)
+    job = _prepare(request, shelf or Shelf())
     out = make_output_folder(request.out)
     stems = dict(zip(dict.fromkeys(request.prompts), file_stems(dict.fromkeys(request.prompts)), strict=True))
-    images, drawn = _draw(job, out, stems)
+    images, drawn = _draw(job, out, stems, watch)
     sheet_path = None
     if request.compare:
         sheet_path = out / f"{next(iter(stems.values()))}-compare.png"
@@ -112,16 +134,16 @@ def _check(request: Request) -> None:
     check_output_folder(request.out)
 
 
-def _prepare(request: Request) -> _Job:
+def _prepare(request: Request, shelf: Shelf) -> _Job:
     """Load what is needed and check the rest of the request against it."""
     from integrations.attention import choose_attention, use_attention
     from integrations.methods import find_method, has_guidance
 
     device = pick_device(request.device)
     attention = choose_attention(request.attention, device)
-    host = load_host(request.model, device, request.quiet, request.lora)
+    host = shelf.get(load_host, request.model, device, request.quiet, request.lora)
     use_attention(host.pipe, attention)
-    arms, text_encoder = _arms(request, host)
+    arms, text_encoder = _arms(request, host, shelf)
     settings = _settings(request, host)
     if find_method(request.method).NEEDS_GUIDANCE and not has_guidance(host.pipe, settings["guidance_scale"]):
         warn(f"--method {request.method} does nothing here: it needs a host with guidance, at a scale above 1",
@@ -139,7 +161,7 @@ def _prepare(request: Request) -> _Job:
     return _Job(request, host, arms, text_encoder, settings)
 
 
-def _arms(request: Request, host: Host) -> "tuple[list[Arm], str | None]":
+def _arms(request: Request, host: Host, shelf: Shelf) -> "tuple[list[Arm], str | None]":
     from integrations.arms import Arm
     from integrations.methods import find_method
     from integrations.stable_diffusion import check_fit, slots_of
@@ -152,7 +174,7 @@ def _arms(request: Request, host: Host) -> "tuple[list[Arm], str | None]":
         return [*vanilla, arm], None
     own = getattr(host.pipe, slots_of(host.pipe)[0].module).config
     source = text_encoder_for(request.model, own.hidden_size, own.num_hidden_layers, request.text_encoder)
-    arm = Arm.of(request.method, load_clip(source.source, source.architecture), request.gate)
+    arm = Arm.of(request.method, shelf.get(load_clip, source.source, source.architecture), request.gate)
     if arm.encoder is not None and (note := check_fit(host.pipe, arm.encoder).note):
         warn(note, request.quiet)
     return [*vanilla, arm], source.source
@@ -184,14 +206,17 @@ def _warn_of_unknown_words(prompt: str, host: Host, quiet: bool) -> None:
 
 
 def _draw(
-    job: _Job, out: Path, stems: dict[str, str]
+    job: _Job, out: Path, stems: dict[str, str], watch: Callable[[Moment], None] | None
 ) -> "tuple[list[dict[str, Any]], dict[tuple[str, int, str], Image]]":
     images, drawn = [], {}
-    total = len(job.arms) * len(stems) * len(job.seeds) * job.settings["num_inference_steps"]
+    steps = job.settings["num_inference_steps"]
+    total = len(job.arms) * len(stems) * len(job.seeds) * steps
     with progress(total, "drawing", job.request.quiet) as bar:
 
         def advance(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             bar.update(1)
+            if watch is not None:
+                watch(Moment(arm.name, prompt, seed, step + 1, steps, pipe, tensors["latents"]))
             return {}
 
         for arm in job.arms:

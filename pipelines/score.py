@@ -6,20 +6,31 @@ from negclip_core.errors import RequestError
 from negclip_core.images import open_image
 from negclip_core.models import Source, arms_of
 from pipelines.console import pick_device
+from pipelines.shelf import Shelf
 
 __all__ = ["run", "table"]
 
 
-def run(images: list[str], texts: list[str], clip: str, arms: list[str], device: str) -> dict[str, Any]:
+def run(
+    images: list[str],
+    texts: list[str],
+    clip: str,
+    arms: list[str],
+    device: str,
+    shelf: Shelf | None = None,
+) -> dict[str, Any]:
     """Cosines and, for each picture, a softmax over the texts.
 
     Args:
         clip: a CLIP with known arms (`negclip_core/models.json`) or any other, which has the arm `vanilla` alone.
         arms: names of those arms, or CLIPs by themselves.
+        shelf: models that were loaded for earlier requests, and where those of this one are kept.
 
     Raises:
         RequestError: a picture, a text, the CLIP or an arm is not what it should be.
     """
+    if not texts:
+        raise RequestError("no text: give one or more to compare the picture with")
     for position, text in enumerate(texts, 1):
         if not text.strip():
             raise RequestError(f"text {position} of {len(texts)} is blank: give a caption")
@@ -28,10 +39,11 @@ def run(images: list[str], texts: list[str], clip: str, arms: list[str], device:
     device = pick_device(device)
     from negclip_core.clip import load_clip
 
-    base = load_clip(arms_of(clip)["vanilla"].source, device=device)
+    shelf = shelf or Shelf()
+    base = shelf.get(load_clip, arms_of(clip)["vanilla"].source, device=device)
     result: dict[str, Any] = {}
     for arm, source in sources.items():
-        own = load_clip(source.source, source.architecture, device, base=base)
+        own = shelf.get(load_clip, source.source, source.architecture, device, base=base)
         similarity = own.encode_image(pictures) @ own.encode_text(texts).T
         probability = (own.logit_scale * similarity).softmax(dim=1)
         result[arm] = {"similarity": similarity.tolist(), "probability": probability.tolist()}

@@ -14,6 +14,7 @@ from negclip_core.models import resolve, segmenter_of, text_encoder_for
 from pipelines.console import clean_output, pick_device, warn
 from pipelines.options import AsJson, Device, Gate, Out, Quiet, TextEncoder
 from pipelines.pictures import file_stems, write_png
+from pipelines.shelf import Shelf
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,14 +74,17 @@ class _Job:
         return self.segmenter.threshold if asked is None else asked
 
 
-def run(request: Request) -> dict[str, Any]:
+def run(request: Request, shelf: Shelf | None = None) -> dict[str, Any]:
     """Segment, write, and return the JSON document of the command line.
+
+    Args:
+        shelf: models that were loaded for earlier requests, and where those of this one are kept.
 
     Raises:
         RequestError: something about the request is wrong; nothing has been written.
     """
     _check(request)
-    job = _prepare(request)
+    job = _prepare(request, shelf or Shelf())
     found = list(_masks(job))
     out = make_output_folder(request.out)
     stems = dict(zip(request.expressions, file_stems(request.expressions), strict=True))
@@ -117,7 +121,7 @@ def _check(request: Request) -> None:
     check_output_folder(request.out)
 
 
-def _prepare(request: Request) -> _Job:
+def _prepare(request: Request, shelf: Shelf) -> _Job:
     """Load what is needed and check the rest of the request against it."""
     image = open_image(request.image)
     from integrations.clipseg import check_fit
@@ -127,16 +131,16 @@ def _prepare(request: Request) -> _Job:
 
     clipseg, sam = segmenter_of(request.model)
     device = pick_device(request.device)
-    segmenter = load_segmenter(clipseg, device, request.quiet)
+    segmenter = shelf.get(load_segmenter, clipseg, device, request.quiet)
     tokenizer, own = segmenter.processor.tokenizer, segmenter.model.config.text_config
     source = text_encoder_for(request.model, own.hidden_size, own.num_hidden_layers, request.text_encoder)
-    encoder = load_clip(source.source, source.architecture, device)
+    encoder = shelf.get(load_clip, source.source, source.architecture, device)
     check_fit(segmenter.model, tokenizer, encoder)
     for expression in request.expressions:
         if (words := check_length(expression, tokenizer)) is not None:
             warn(f"the expression is longer than the {tokenizer.model_max_length} tokens that are read; "
                  f"cut: {words!r}", request.quiet)  # fmt: skip
-    model = load_sam_model(request.sam or sam, device) if request.refine else None
+    model = shelf.get(load_sam_model, request.sam or sam, device) if request.refine else None
     return _Job(request, image, shrunk(image), segmenter, encoder, model)
 
 

@@ -14,14 +14,21 @@ from command_line import run  # type: ignore[import-not-found]  # pytest puts te
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["generate", "--help"], ["score", "--help"], ["parse", "no cars"], ["--version"]],
+    [
+        ["--help"],
+        ["generate", "--help"],
+        ["score", "--help"],
+        ["web", "--help"],
+        ["parse", "no cars"],
+        ["--version"],
+    ],
 )
 def test_answers_without_importing_torch(arguments: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['negclip', *{arguments}]\n"
         "from pipelines import cli\n"
         "try: cli.main()\n"
-        "finally: sys.stderr.write(','.join({'torch', 'diffusers', 'transformers', 'open_clip'} & set(sys.modules)))"
+        "finally: sys.stderr.write(','.join({'torch', 'diffusers', 'transformers', 'open_clip', 'gradio'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout
