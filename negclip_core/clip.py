@@ -207,9 +207,8 @@ class _FolderTokenizer:
         rows = [found.ids for found in self.inner.backend_tokenizer.encode_batch(list(texts))]
         lengths = torch.tensor([len(row) for row in rows])
         ids = torch.full((len(rows), self.context), self.inner.pad_token_id)
-        ids[torch.arange(self.context)[None] < lengths[:, None]] = torch.tensor(
-            list(chain.from_iterable(rows))
-        )
+        words = torch.arange(self.context)[None] < lengths[:, None]
+        ids[words] = torch.tensor(list(chain.from_iterable(rows)))
         return ids
 
 
