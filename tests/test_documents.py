@@ -48,6 +48,8 @@ def check(words: list[str]) -> None:
         extras = metadata("negclip").get_all("Provides-Extra") or []
         for extra in re.findall(r"negclip\[([\w,]+)\]", " ".join(words)):
             assert set(extra.split(",")) <= set(extras)
+    elif program == "python" and words[1] == "-c":
+        compile(words[2], "-c", "exec")
     elif program == "python":
         assert words[1:3] == ["-m", "pip"] or (ROOT / words[1]).is_file()
     else:
