@@ -31,9 +31,8 @@ _STYLE = """
 body{font:17px/1.5 system-ui,sans-serif;margin:1.5rem auto;max-width:30rem;padding:0 1rem;color:var(--ink);background:var(--paper)}
 h1{font-size:1.3rem;font-weight:600;margin:1rem 0}p{color:var(--faint)}
 img{width:100%;max-height:60vh;object-fit:contain;image-rendering:pixelated;border-radius:6px;display:block}
-form{display:flex;gap:.6rem}button,a.button{flex:1;font:inherit;color:inherit;text-align:center;text-decoration:none;padding:.7rem 0;
-border:1px solid var(--rule);border-radius:6px;background:none;cursor:pointer}
-button:hover,a.button:hover,.given{border-color:var(--ink)}kbd{font:.8em ui-monospace,monospace;color:var(--faint)}
+form{display:flex;gap:.6rem}button{flex:1;font:inherit;color:inherit;padding:.7rem 0;border:1px solid var(--rule);border-radius:6px;
+background:none;cursor:pointer}button:hover,.given{border-color:var(--ink)}a{color:inherit}kbd{font:.8em ui-monospace,monospace;color:var(--faint)}
 """
 _KEYS = """
 addEventListener("keydown", event => {
