@@ -1,5 +1,7 @@
 """The report's parts: what is lost, the forest plot, the families of tests, the card, and a page that stays small."""
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -18,7 +20,10 @@ from eval.registry import Record, task
 from eval.regressions import losses
 from eval.report import write_report
 from eval.runner import TaskResult, correct
+from eval.sheets import regressions
 from eval.statistics import holm, paired_difference, summarise
+from eval.tasks.negrefcocog import Item as Phrase
+from eval.tasks.valse_existence import Item
 
 OF = CardOf("negationclip", "miniature/negationclip", "mit", "open_clip", None)
 N = 40
@@ -55,10 +60,12 @@ def _result(name: str, values: dict[str, dict[str, list[float]]], out: Path, **m
     for path in files.values():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}\n")
-    n = len(records[arms[0]])
-    return TaskResult(
-        task(name), n, estimates, paired, more.pop("records", records), files, values=units, **more
-    )
+    Image.new("RGB", (32, 32), "teal").save(out / "teal.png")
+    items = {
+        key: Item(key, out / "teal.png", f"caption {key}", f"foil {key}", True) for key in records[arms[0]]
+    }
+    settings: dict[str, Any] = {"records": records, "values": units, "items": items, **more}
+    return TaskResult(task(name), len(items), estimates, paired, files=files, **settings)
 
 
 def _two(out: Path) -> list[TaskResult]:
@@ -124,6 +131,32 @@ def test_of_pictures_the_judges_verdicts_count(tmp_path: Path) -> None:
     (loss,) = losses(result, "vanilla", "other")
     assert (loss.item, loss.before, loss.after) == ("a", 1.0, pytest.approx(1 / 3))
     assert losses(result, "other", "vanilla") == []
+
+
+def test_losses_show_the_picture_and_what_was_asked_of_it(tmp_path: Path) -> None:
+    values = {"vanilla": {"accuracy": [1.0, 1.0, 0.0]}, "negationclip": {"accuracy": [1.0, 0.0, 1.0]}}
+    shown = regressions(_result("valse-existence", values, tmp_path), tmp_path, 10)
+    assert "negationclip: worse than vanilla on 1 of 3 items" in shown
+    assert (
+        shown.count("<img") == 1 and "caption 1" in shown and "foil 1" in shown and "caption 2" not in shown
+    )
+    # Where boxes are to be chosen from: the one that each arm took.
+    boxes = ((1.0, 2.0, 10.0, 10.0), (15.0, 15.0, 12.0, 12.0))
+    items = {str(i): Phrase(str(i), tmp_path / "teal.png", "a dog without a hat", boxes, 0) for i in range(3)}
+    records = {arm: {str(i): {"picked": which} for i in range(3)} for which, arm in enumerate(values)}
+    pairs = regressions(_result("negrefcocog", values, tmp_path, items=items, records=records), tmp_path, 10)
+    assert pairs.count("<img") == 2 and "vanilla picks this" in pairs and "negationclip picks this" in pairs
+    first, second = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+        for content in re.findall(r"base64,([^\"]+)", pairs)
+    )
+    teal = np.array([0, 128, 128])
+    assert (first[2, 1] != teal).any() and (first[15, 15] == teal).all()
+    assert (second[2, 1] == teal).all() and (second[15, 15] != teal).any()
+    even = {arm: {"accuracy": [1.0]} for arm in values}
+    assert "worse than vanilla on none of 1 items" in regressions(
+        _result("valse-existence", even, tmp_path), tmp_path, 10
+    )
 
 
 def test_the_forest_plot_has_a_row_for_each_task_and_arm(tmp_path: Path) -> None:
