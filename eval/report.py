@@ -45,6 +45,8 @@ def write_report(
     atomic_write_json(out / "report.json", document)
     if card:
         atomic_write_text(out / "card.md", model_card(results, settings, card, suite))
+    else:
+        (out / "card.md").unlink(missing_ok=True)  # an earlier run's, with other figures
     drawn = sum(result.task.kind == "generation" for result in results)
     room = (_PAIRED // max(1, drawn), _LOST // len(results))
     body = "".join(_section(result, out, *room) for result in results)

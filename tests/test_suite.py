@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import run as negclip  # type: ignore[import-not-found]
 from PIL import Image
 
 from eval.registry import task
 from eval.suite import Claim, load_suite, suites, verdict
 from negclip_core.errors import RequestError
 
-PROMPTS, PICTURES = 48, 30
+PROMPTS, PICTURES = 40, 24
 ROOT = Path(__file__).parent.parent
 
 
@@ -110,51 +111,48 @@ def test_suites_of_another_form_are_refused(change: dict[str, Any], message: str
         load_suite("nonesuch")
 
 
-class Runner:
-    """Runs `negclip eval --suite` in a process of its own."""
-
-    def __init__(self, suite: Path, data: Path, clip: Path, pipeline: Path) -> None:
-        self.words = [
-            sys.executable, "-c", "from pipelines.cli import main; main()", "eval", "--suite", str(suite), "--data", str(data),
-            "--clip", str(clip), "--model", str(pipeline), "--batch", "1", "--device", "cpu", "--quiet", "--out", "out", "--json",
-        ]  # fmt: skip
-
-    def start(self, folder: Path, *more: str) -> "subprocess.Popen[str]":
-        """The process, with `folder` for a working directory."""
-        folder.mkdir(exist_ok=True)
-        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        environment = {**os.environ, "PYTHONPATH": path}
-        return subprocess.Popen([*self.words, *more], cwd=folder, env=environment, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
-
-
 @pytest.fixture
-def runner(small: Path, data: Path, clip_folder: Path, pipeline_folder: Path) -> Runner:
-    return Runner(small, data, clip_folder, pipeline_folder)
+def words(small: Path, data: Path, clip_folder: Path, pipeline_folder: Path) -> list[str]:
+    """`negclip eval --suite` with the small suite on tiny models."""
+    return ["eval", "--suite", str(small), "--data", str(data), "--clip", str(clip_folder), "--model", str(pipeline_folder),
+            "--batch", "1", "--device", "cpu", "--quiet", "--out", "out", "--json"]  # fmt: skip
 
 
-def test_killed_and_resumed_the_report_is_the_same(runner: Runner, tmp_path: Path) -> None:
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    out, err = runner.start(whole).communicate(timeout=300)
-    document = json.loads(out)
-    first = runner.start(cut)
+def _killed(words: list[str], folder: Path) -> None:
+    """Run in a process of its own, and kill it as soon as some pictures are drawn."""
+    code = "from pipelines.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words], cwd=folder, env=environment, stderr=subprocess.PIPE
+    )
     drawn: list[Path] = []
-    deadline = time.monotonic() + 300
     while not drawn or drawn[0].read_bytes().count(b"\n") < 5:
-        assert first.poll() is None and time.monotonic() < deadline, err
-        drawn = list(cut.glob("out/records/t2i-negation/vanilla-*.jsonl"))
+        assert process.poll() is None, process.communicate()[1]
+        drawn = list(folder.glob("out/records/t2i-negation/vanilla-*.jsonl"))
         time.sleep(0.005)
-    first.send_signal(signal.SIGKILL)
-    first.communicate(timeout=60)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
     assert drawn[0].read_bytes().count(b"\n") < PROMPTS
-    assert not (cut / "out" / "report.html").exists()
-    again = runner.start(cut)
-    out, err = again.communicate(timeout=300)
-    assert (again.returncode, err) == (0, "")
-    assert json.loads(out) == document
+    assert not (folder / "out" / "report.html").exists()
+
+
+def test_killed_and_resumed_the_report_is_the_same(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    documents = []
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+        if name == "cut":
+            _killed(words, tmp_path / name)
+        monkeypatch.chdir(tmp_path / name)
+        code, out, err = negclip(words, monkeypatch, capsys)
+        assert (code, err) == (0, "")
+        documents.append(json.loads(out))
+    assert documents[0] == documents[1]
     for name in ("report.html", "report.json", "card.md"):
-        assert (cut / "out" / name).read_bytes() == (whole / "out" / name).read_bytes(), name
-    _check(document, whole / "out")
+        whole, cut = ((tmp_path / folder / "out" / name).read_bytes() for folder in ("whole", "cut"))
+        assert whole == cut, name
+    _check(documents[0], tmp_path / "whole" / "out")
 
 
 def _check(document: dict[str, Any], out: Path) -> None:
@@ -176,9 +174,14 @@ def _check(document: dict[str, Any], out: Path) -> None:
     assert json.loads((out / "report.json").read_text("utf-8"))["suite"] == document["suite"]
 
 
-def test_a_suite_names_its_tasks_and_needs_its_arms(runner: Runner, tmp_path: Path) -> None:
-    for more, message in ((("valse-existence",), "names its tasks itself"), (("--arms", "vanilla"), "the suite compares mine as well")):  # fmt: skip
-        process = runner.start(tmp_path / "refused", *more)
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == 2 and message in err and err.count("\n") == 1
-    assert not (tmp_path / "refused" / "out").exists()
+def test_a_suite_names_its_tasks_and_needs_its_arms(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for more, message in (
+        (["valse-existence"], "names its tasks itself"),
+        (["--arms", "vanilla"], "the suite compares mine as well"),
+    ):
+        code, _, err = negclip([*words, *more], monkeypatch, capsys)
+        assert code == 2 and message in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
