@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.arms import BLIND
-from eval.markup import interval, signed
+from eval.markup import interval, p_value, signed
 from eval.runner import TaskResult
 from negclip_core.models import resolve, shipped
 
@@ -98,7 +98,7 @@ def _short(results: list[TaskResult], arm: str) -> str:
                     f"{row['n']:.0f}",
                     *values,
                     signed(row),
-                    f"{row['p_holm']:.2g}",
+                    p_value(row["p_holm"]),
                 ]
             )
     return _table(["task", "metric", "n", "first arm", arm, "difference in pairs", "p (Holm)"], rows)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-__all__ = ["e", "interval", "link", "signed", "table"]
+__all__ = ["e", "interval", "link", "p_value", "signed", "table"]
+
+_LEAST = 1e-6  # the smallest p that is told
 
 
 def e(value: object) -> str:
@@ -26,6 +28,11 @@ def signed(row: dict[str, float], digits: int = 4) -> str:
     """A paired difference with its interval, "+0.1000 [+0.0500, +0.1500]"."""
     value, low, high = (f"{row[name]:+.{digits}f}" for name in ("difference", "low", "high"))
     return f"{value} [{low}, {high}]"
+
+
+def p_value(p: float) -> str:
+    """ "0.012"; what is smaller than records keep is not called 0."""
+    return f"{p:.2g}" if p >= _LEAST else f"< {_LEAST:g}"
 
 
 def link(text: str, file: Path, page: Path) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from eval.card import CardOf, model_card
 from eval.forest import changes, forest_plot
-from eval.markup import e, interval, link, signed, table
+from eval.markup import e, interval, link, p_value, signed, table
 from eval.runner import TaskResult
 from eval.sheets import contact_sheet, regressions
 from negclip_core.files import atomic_write_json, atomic_write_text
@@ -206,7 +206,7 @@ def _differences(result: TaskResult, out: Path) -> str:
         [
             " → ".join(link(arm, result.files[arm], out) for arm in pair.split(" -> ")), e(metric), f"{row['n']:.0f}",
             signed(row), f"{row['only_first']:.0f} / {row['only_second']:.0f}" if "only_first" in row else "",
-            f"{row['p']:.2g}", f"{row['p_holm']:.2g}", f"{row['detectable']:.4f}" if "detectable" in row else "",
+            e(p_value(row["p"])), e(p_value(row["p_holm"])), f"{row['detectable']:.4f}" if "detectable" in row else "",
         ]
         for pair, metrics in result.paired.items()
         for metric, row in metrics.items()
