@@ -2,7 +2,8 @@
 
 The head is the module's docstring; its lines of the form "name: …", "measures: …", "source: …", "licence: …",
 "needs: …" and "kind: …" are read without importing the file, so that a list costs no torch. A line that is indented
-goes on with the one before.
+goes on with the one before. "main: …" may name the metric that the task is judged by, of which more is better; without
+it that is the first that the task measures.
 """
 
 import ast
@@ -37,6 +38,7 @@ class TaskInfo:
     licence: str
     needs: str
     module: str
+    main: str = ""  # the metric that it is judged by, more being better; empty: the first that it measures
 
 
 class Task(Protocol):
@@ -105,4 +107,5 @@ def _head(file: Path) -> TaskInfo:
     }
     if missing := [name for name in _FIELDS if name not in fields]:
         raise RuntimeError(f"{file.name}: its docstring lacks {', '.join(missing)}")
-    return TaskInfo(**{name: fields[name] for name in _FIELDS}, module=file.stem)  # type: ignore[arg-type]
+    known = {name: fields[name] for name in _FIELDS}
+    return TaskInfo(**known, module=file.stem, main=fields.get("main", ""))  # type: ignore[arg-type]

@@ -1,57 +1,63 @@
-"""The report of an evaluation: one HTML page that needs no network, and the same figures as JSON."""
+"""The report of an evaluation: one HTML page that needs no network, the same figures as JSON, and as a model card."""
 
-import base64
-import html
-import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from eval.registry import Record
+from eval.card import CardOf, model_card
+from eval.forest import changes, forest_plot
+from eval.markup import e, interval, link, p_value, signed, table
 from eval.runner import TaskResult
+from eval.sheets import contact_sheet, regressions
 from negclip_core.files import atomic_write_json, atomic_write_text
 
-__all__ = ["text_table", "write_report"]
+__all__ = ["suite_table", "text_table", "write_report"]
 
-_PAIRS_SHOWN = 32
-_MARKS = {
-    True: "<span class=good>✓ {}</span>",
-    False: "<span class=bad>✗ {}</span>",
-    None: "<span class=note>? {}</span>",
-}
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;color:#1c1c1e;background:#fcfbf8}
-h1,h2{font-weight:600}h2{margin-top:2.5rem;border-top:1px solid #ddd;padding-top:1.5rem}
-table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .8rem;text-align:right;border-bottom:1px solid #e6e3dc}th:first-child,td:first-child{text-align:left}
-small,.note{color:#7a7874}.scroll{overflow-x:auto}
-.pairs{display:grid;gap:1.2rem}.pair{display:flex;flex-wrap:wrap;gap:.8rem;align-items:flex-start}
-.pair h3{flex-basis:100%;font-size:1rem;font-weight:500;margin:0}
-figure{margin:0;width:9rem}figure img{width:9rem;image-rendering:pixelated;border-radius:4px}
-figcaption{font-size:.8rem;line-height:1.35}.good{color:#1a7f37}.bad{color:#b3261e}
-"""
+_PAIRED, _LOST = 144, 96  # pictures of pairs and of losses in a page at most, which keeps it below 5 MB
+_STYLE = Path(__file__).with_name("report.css")
+_SIGNS = {"holds": "<span class='verdict good'>✓ holds</span>",
+          "does not hold": "<span class='verdict bad'>✗ does not hold</span>",
+          "cannot be told": "<span class='verdict note'>? cannot be told</span>"}  # fmt: skip
+_HOW = (
+    "Shares with Wilson's 95 % interval, differences of shares in pairs with Agresti and Min's, other means and differences "
+    "with a bootstrap interval (BCa); p from the exact McNemar test on the pairs that disagree, or from swapping pairs at "
+    "random where the units are more than right or wrong; corrected by Holm for the number of tests, the tasks' main "
+    "metrics as one family and all other metrics as another. What so many pairs would show four times in five stands as "
+    "detectable. A figure leads to its records."
+)
 
 
-def write_report(results: list[TaskResult], settings: dict[str, Any], out: Path) -> Path:
-    """Write report.html and report.json to `out`; they hold no times, so the same run writes the same bytes.
+def write_report(
+    results: list[TaskResult],
+    settings: dict[str, Any],
+    out: Path,
+    suite: dict[str, Any] | None = None,
+    card: CardOf | None = None,
+) -> Path:
+    """Write report.html, report.json and card.md to `out`; they hold no times, so the same run writes the same bytes.
 
     Args:
         settings: what made the figures: versions, models with their sums, seeds.
+        suite: what `eval.suite.held_against` found.
+        card: what the model card is of; without it none is written.
     """
-    document = {"settings": settings, "tasks": {result.task.name: result.as_json() for result in results}}
+    tasks = {result.task.name: result.as_json() for result in results}
+    document = {"settings": settings, "tasks": tasks, **({"suite": suite} if suite else {})}
     atomic_write_json(out / "report.json", document)
-    body = "".join(_section(result, out) for result in results)
-    rows = "".join(f"<tr><td>{_e(key)}</td><td>{_e(value)}</td></tr>" for key, value in _flat(settings))
+    if card:
+        atomic_write_text(out / "card.md", model_card(results, settings, card, suite))
+    else:
+        (out / "card.md").unlink(missing_ok=True)  # an earlier run's, with other figures
+    drawn = sum(result.task.kind == "generation" for result in results)
+    room = (_PAIRED // max(1, drawn), _LOST // len(results))
+    body = "".join(_section(result, out, *room) for result in results)
+    rows = [[e(key), e(value)] for key, value in _flat(settings)]
     page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>negclip eval</title><style>{_STYLE}</style>'
-        "<h1>Does negation hold, and was anything lost?</h1>"
-        "<p class=note>Shares with Wilson's 95 % interval, differences of shares in pairs with Agresti and Min's, other "
-        "means and differences with a bootstrap interval (BCa); p from the exact McNemar test on the pairs that disagree, or from swapping pairs at random where the "
-        "units are more than right or wrong; corrected for the number of tests by Holm. What so many pairs would show four "
-        "times in five stands as detectable.</p>"
-        f"{body}<h2>Settings</h2><table>{rows}</table></html>\n"
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>negclip eval</title><style>{_STYLE.read_text('utf-8')}</style>"
+        f"<h1>Does negation hold, and was anything lost?</h1>{_suite(suite, results, out) if suite else ''}{_overview(results)}"
+        f"<details><summary>How the figures are made</summary><p class=note>{_HOW}</p></details>{body}"
+        f"<h2>Settings</h2><div class=settings>{table(['', ''], rows)}</div></html>\n"
     )
     path = out / "report.html"
     atomic_write_text(path, page)
@@ -64,7 +70,7 @@ def text_table(result: TaskResult) -> list[str]:
     wide = max(len(metric) for metrics in result.arms.values() for metric in metrics) + 2
     lines = [f"{result.task.name} (n = {result.n})", " " * wide + "".join(f"{arm:>26}" for arm in arms)]
     for metric in result.arms[arms[0]]:
-        cells = (_interval(result.arms[arm].get(metric)) for arm in arms)
+        cells = (interval(result.arms[arm].get(metric)) for arm in arms)
         lines.append(f"{metric:<{wide}}" + "".join(f"{cell:>26}" for cell in cells))
     return (
         lines
@@ -77,10 +83,69 @@ def text_table(result: TaskResult) -> list[str]:
     )
 
 
+def suite_table(found: dict[str, Any]) -> list[str]:
+    """What `eval.suite.held_against` found, in lines for a terminal."""
+    lines = [f"{found['title']} ({found['source']})"]
+    for part in found["tables"]:
+        lines.append(f"{part['title']}: {part['verdict']}")
+        lines += [
+            f"  {row['verdict']:<15} {row['task']} {row['metric']}, {row['first']} -> {row['second']}: "
+            f"{signed(row['paired'])}, n = {row['paired']['n']:.0f}; the source: {row['says']}"
+            for row in part["rows"]
+        ]
+    return lines
+
+
+def _suite(found: dict[str, Any], results: list[TaskResult], out: Path) -> str:
+    files = {result.task.name: result.files for result in results}
+    head = ["task and metric", "ordering", "the source", "first arm", "second arm", "difference in pairs"]
+    lines = "<tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>"
+    for part in found["tables"]:
+        title = f"{e(part['title'])} {_SIGNS[part['verdict']]}<br><small>{e(part['source'])}</small>"
+        lines += f"<tr class=group><th colspan={len(head)}><span class=title>{title}</span></th></tr>"
+        for row in part["rows"]:
+            lines += (
+                "<tr>"
+                + "".join(f"<td>{cell}</td>" for cell in _ordering(row, files[row["task"]], out))
+                + "</tr>"
+            )
+    return (
+        f"<h2>{e(found['title'])}</h2><p><small>{e(found['source'])}</small><br>An ordering holds, or does not, where the "
+        "whole 95 % interval of the difference in pairs says so. A table holds where all its orderings do.</p>"
+        f"<div class=scroll><table>{lines}</table></div><p class=note>{e(found['note'])}</p>"
+    )
+
+
+def _ordering(row: dict[str, Any], files: dict[str, Path], out: Path) -> list[str]:
+    """The cells of a claim of a suite: what is asked, the verdict, the source's figures, ours."""
+    wanted = f"loses less than {row['margin']:g}" if row["expect"] == "kept" else f"is {row['expect']}"
+    arms = (row["first"], row["second"])
+    return [
+        f'<a href="#{e(row["task"])}">{e(row["task"])}</a><br><small>{e(row["metric"])}</small>',
+        _SIGNS[row["verdict"]],
+        f"{e(row['says'])}<br><small>the second {wanted}</small>",
+        *(
+            f"{link(interval(row['values'][arm], 3), files[arm], out)}<br><small>{e(arm)}</small>"
+            for arm in arms
+        ),
+        f"{signed(row['paired'], 3)}<br><small>n = {row['paired']['n']:.0f}</small>",
+    ]
+
+
+def _overview(results: list[TaskResult]) -> str:
+    plot = forest_plot(changes(results))
+    if not plot:
+        return ""
+    return (
+        "<h2>What each arm changes</h2><p class=note>The main metric of each task, in pairs against the first arm, with "
+        f"95 % intervals; right of the line is better.</p>{plot}"
+    )
+
+
 def _blind_wins(result: TaskResult) -> list[str]:
     """A line where arms that see no picture do better than chance: then the task measures something else as well."""
     found = [
-        f"{won['arm']} {won['metric']} {_interval(result.arms[won['arm']][won['metric']])}, chance {result.chance[won['metric']]:.4f}"
+        f"{won['arm']} {won['metric']} {interval(result.arms[won['arm']][won['metric']])}, chance {result.chance[won['metric']]:.4f}"
         for won in result.blind_wins
     ]
     return [f"⚠ {result.task.name} can be won without looking: {'; '.join(found)}"] if found else []
@@ -105,14 +170,6 @@ def _agreement(result: TaskResult) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def _interval(row: dict[str, float] | None) -> str:
-    return f"{row['value']:.4f} [{row['low']:.4f}, {row['high']:.4f}]" if row else "-"
-
-
-def _e(value: object) -> str:
-    return html.escape(str(value))
-
-
 def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     for key, value in settings.items():
@@ -120,41 +177,36 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return rows
 
 
-def _section(result: TaskResult, out: Path) -> str:
+def _section(result: TaskResult, out: Path, paired: int, lost: int) -> str:
     task = result.task
-    head = f"<h2>{_e(task.name)} <small>n = {result.n}</small></h2><p>{_e(task.measures)}.<br><small>{_e(task.source)}</small></p>"
-    warning = "".join(f"<p class=bad><strong>{_e(line)}</strong></p>" for line in _blind_wins(result))
+    head = f'<h2 id="{e(task.name)}">{e(task.name)} <small>n = {result.n}</small></h2>'
+    what = f"<p>{e(task.measures)}.<br><small>{e(task.source)}</small></p>"
+    command = f"<p><code>{e(result.command)}</code></p>" if result.command else ""
+    warning = "".join(f"<p class=bad><strong>{e(line)}</strong></p>" for line in _blind_wins(result))
     return (
-        head
-        + warning
-        + _figures(result)
-        + _differences(result)
-        + _judges(result)
-        + _contact_sheet(result, out)
-    )
+        head + what + command + warning + _figures(result, out) + _differences(result, out) + _judges(result)
+        + regressions(result, out, lost) + contact_sheet(result, out, paired)
+    )  # fmt: skip
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cells = "".join(f"<th>{_e(cell)}</th>" for cell in head)
-    lines = "".join("<tr>" + "".join(f"<td>{_e(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<div class=scroll><table><tr>{cells}</tr>{lines}</table></div>"
-
-
-def _figures(result: TaskResult) -> str:
+def _figures(result: TaskResult, out: Path) -> str:
     arms = list(result.arms)
     rows = [
-        [metric, f"{first['n']:.0f}", *(_interval(result.arms[arm].get(metric)) for arm in arms)]
+        [
+            f"<strong>{e(metric)}</strong>" if metric == result.main else e(metric), f"{first['n']:.0f}",
+            *(link(interval(result.arms[arm].get(metric)), result.files[arm], out) for arm in arms),
+        ]
         for metric, first in result.arms[arms[0]].items()
-    ]
-    return _table(["metric", "n", *arms], rows)
+    ]  # fmt: skip
+    return table(["metric", "n", *map(e, arms)], rows)
 
 
-def _differences(result: TaskResult) -> str:
+def _differences(result: TaskResult, out: Path) -> str:
     rows = [
         [
-            pair, metric, f"{row['n']:.0f}", f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]",
-            f"{row['only_first']:.0f} / {row['only_second']:.0f}" if "only_first" in row else "",
-            f"{row['p']:.2g}", f"{row['p_holm']:.2g}", f"{row['detectable']:.4f}" if "detectable" in row else "",
+            " → ".join(link(arm, result.files[arm], out) for arm in pair.split(" -> ")), e(metric), f"{row['n']:.0f}",
+            signed(row), f"{row['only_first']:.0f} / {row['only_second']:.0f}" if "only_first" in row else "",
+            e(p_value(row["p"])), e(p_value(row["p_holm"])), f"{row['detectable']:.4f}" if "detectable" in row else "",
         ]
         for pair, metrics in result.paired.items()
         for metric, row in metrics.items()
@@ -171,47 +223,13 @@ def _differences(result: TaskResult) -> str:
         "p (Holm)",
         "detectable",
     ]
-    return f"<details><summary>Paired differences</summary>{_table(head, rows)}</details>"
+    return f"<details><summary>Paired differences</summary>{table(head, rows)}</details>"
 
 
 def _judges(result: TaskResult) -> str:
-    notes = "".join(f"<p class=note>{_e(line)}.</p>" for line in _unanswered(result))
-    rows = _agreement(result)
+    notes = "".join(f"<p class=note>{e(line)}.</p>" for line in _unanswered(result))
+    rows = [[e(cell) for cell in row] for row in _agreement(result)]
     if not rows:
         return notes
-    table = _table(["question", "n", "same answer", "Cohen's kappa"], rows)
-    return f"{notes}<details open><summary>How far the two judges agree</summary>{table}</details>"
-
-
-def _contact_sheet(result: TaskResult, out: Path) -> str:
-    """The first pairs in the order they were drawn in, which nobody picked, with the judge's verdicts."""
-    arms = list(result.records)
-    items = [key for key, record in result.records[arms[0]].items() if "image" in record][:_PAIRS_SHOWN]
-    if not items:
-        return ""
-    blocks = []
-    for item in items:
-        records = {arm: result.records[arm][item] for arm in arms}
-        first = records[arms[0]]
-        shown = "".join(_figure(arm, record, out) for arm, record in records.items())
-        blocks.append(
-            f"<div class=pair><h3>{_e(first['prompt'])} <small>seed {first['seed']}</small></h3>{shown}</div>"
-        )
-    return f"<h3>The first {len(items)} pairs, and what the judge says of them</h3><div class=pairs>{''.join(blocks)}</div>"
-
-
-def _figure(arm: str, record: Record, out: Path) -> str:
-    verdicts = [
-        (f"no {thing}", None if there is None else not there) for thing, there in record["negated"].items()
-    ]
-    verdicts += [(thing, there) for field in ("asked", "place") for thing, there in record[field].items()]
-    lines = "".join("<br>" + _MARKS[right].format(_e(words)) for words, right in verdicts)
-    return f'<figure><img alt="{_e(record["text"])}" src="{_inline(out / record["image"])}"><figcaption>{_e(arm)}{lines}</figcaption></figure>'
-
-
-def _inline(path: Path) -> str:
-    # Saved anew, without the text of how it was made.
-    buffer = io.BytesIO()
-    with Image.open(path, formats=["PNG"]) as image:
-        image.convert("RGB").save(buffer, format="PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    agreed = table(["question", "n", "same answer", "Cohen's kappa"], rows)
+    return f"{notes}<details open><summary>How far the two judges agree</summary>{agreed}</details>"

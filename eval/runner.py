@@ -50,6 +50,14 @@ class TaskResult:
         default_factory=dict
     )  # metric -> what guessing gets, where the task says
     judges: dict[str, Any] = field(default_factory=dict)  # what `eval.agreement.judged` found
+    values: dict[str, Values] = field(default_factory=dict, repr=False)  # arm -> metric -> unit -> value
+    items: dict[str, Any] = field(default_factory=dict, repr=False)  # item -> what the task made of its file
+    command: str = ""  # which prints these figures
+
+    @property
+    def main(self) -> str:
+        """The metric that the task is judged by, of which more is better."""
+        return self.task.main or next(metric for metrics in self.arms.values() for metric in metrics)
 
     @property
     def blind_wins(self) -> list[dict[str, str]]:
@@ -59,19 +67,21 @@ class TaskResult:
     def as_json(self) -> dict[str, Any]:
         """The command line's form; `paired` has "FIRST -> SECOND": metric: difference of second minus first.
 
-        "p" is McNemar's where the units are right or wrong, else of a permutation test; "p_holm" is corrected for the
-        number of tests in the run; "detectable" is the difference that so many pairs would show four times in five. Blind
+        "p" is McNemar's where the units are right or wrong, else of a permutation test; "p_holm" is corrected as in
+        `correct`; "main" is the metric that the task is judged by; "detectable" is the difference that so many pairs would show four times in five. Blind
         arms are compared with "chance" and paired with none.
         "judges", for tasks of generation: questions, how many got neither yes nor no, and how far two judges agree.
         """
         judges = {"judges": self.judges} if self.judges else {}
         return {
             "n": self.n,
+            "main": self.main,
             "arms": self.arms,
             "paired": self.paired,
             "chance": self.chance,
             "blind_wins": self.blind_wins,
             "records": {k: str(v) for k, v in self.files.items()},
+            "command": self.command,
             **judges,
         }
 
@@ -101,14 +111,26 @@ def run_task(
     seeing = {name: own for name, own in values.items() if name not in BLIND}
     guessed = task.chance(reference) if info.kind == "understanding" else {}
     judges = judged(records, out) if info.kind == "generation" else {}
-    return TaskResult(info, len(items), _estimates(values), _pairs(seeing), records, files, guessed, judges)
+    return TaskResult(
+        info, len(items), _estimates(values), _pairs(seeing), records, files, guessed, judges, values,
+        {item.id: item for item in items},
+    )  # fmt: skip
 
 
 def correct(results: list[TaskResult]) -> None:
-    """Add "p_holm" to every paired difference: p corrected over all tasks, pairs of arms and metrics."""
-    rows = [row for result in results for metrics in result.paired.values() for row in metrics.values()]
-    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["p_holm"] = round(p, 9)
+    """Add "p_holm" to every paired difference: p corrected for the number of tests of its family.
+
+    The tasks' main metrics are one family, over all tasks and pairs of arms; all other metrics are a second one, so that
+    a task that measures forty things takes nothing from what another one shows.
+    """
+    families: tuple[list[dict[str, float]], ...] = ([], [])
+    for result in results:
+        for metrics in result.paired.values():
+            for metric, row in metrics.items():
+                families[metric != result.main].append(row)
+    for rows in families:
+        for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+            row["p_holm"] = round(p, 9)
 
 
 def _score(

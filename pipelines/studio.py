@@ -33,9 +33,12 @@ class Studio:
         options: dict[str, Any],
         out: Path,
         quiet: bool,
+        own: dict[str, dict[str, Any]] | None = None,
     ) -> None:
+        """`options` are for all tasks; `own`, by a task's name, are its own, where `options` has None."""
         self.clip, self.model, self.lora, self.device = clip, model, lora, device
         self.arms, self.given, self.out, self.quiet = arms, options, out, quiet
+        self.own = own or {}
         self.made_with: dict[str, Any] = {}
         self._host: Host | None = None
         self._features: dict[Any, Any] = {}
@@ -56,10 +59,15 @@ class Studio:
         self._host = self._host or load_host(self.model, self.device, self.quiet, self.lora)
         return self._host
 
+    def chosen(self, task: str) -> dict[str, Any]:
+        """The options that were chosen for a task."""
+        given = {name: value for name, value in self.given.items() if value is not None}
+        return self.own.get(task, {}) | given
+
     def options(self, info: "TaskInfo") -> "Options":
         from eval.options import Options
 
-        given = {name: value for name, value in self.given.items() if value is not None}
+        given = self.chosen(info.name)
         if info.kind == "generation":
             given.setdefault("steps", self.host().default("steps", "num_inference_steps"))
             given.setdefault("guidance_scale", self.host().default("guidance_scale", "guidance_scale"))
@@ -214,5 +222,6 @@ class Studio:
         from negclip_core.files import provenance
 
         chosen = {name: value for name, value in self.given.items() if value is not None}
+        own = {"own options": self.own} if self.own else {}
         drawn = str(data) if data else "the drawn world's held-out split"
-        return {"data": drawn, "options": chosen, **self.made_with, "made_by": provenance()}
+        return {"data": drawn, "options": chosen, **own, **self.made_with, "made_by": provenance()}

@@ -5,6 +5,7 @@ kind: generation
 measures: presence of negated things, affirmative fidelity of things asked for, by phrasing family; neg-score, the share of
   pictures that show what is to be kept and nothing that is denied; on prompts without negation the share of pictures
   identical to the first arm's, and drift, the mean absolute difference of pixels / 255
+main: neg-score
 source: this project; pairs of one prompt and seed under each arm, decided by a judge (--judge)
 licence: MIT
 needs: *prompts*.json below --data, a list of {"id", "prompt", "family", "negated", "asked", "place", "affirmative",
