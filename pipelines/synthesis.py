@@ -35,7 +35,7 @@ class Request:
     verifier: tuple[str, ...] = ()
     threshold: float | None = None
     clip: str | None = None
-    max_fall: float = 0.05
+    max_fall: float | None = None
     proposals: int = 1
     concurrency: int = 64
     engine: str = "local"
@@ -101,8 +101,10 @@ class Request:
                 )
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise RequestError(f"--threshold {self.threshold:g}: expected a score from 0 to 1")
-        if self.max_fall < 0:
-            raise RequestError(f"--max-fall {self.max_fall:g}: expected a difference of cosines, 0 or more")
+        if self.clip and self.max_fall is None:
+            raise RequestError("--clip: say with --max-fall by how much the cosine with the picture may fall")
+        if self.max_fall is not None and (self.max_fall < 0 or not self.clip):
+            raise RequestError(f"--max-fall {self.max_fall:g}: expected 0 or more, and --clip")
         options = {
             "--vlm": self.vlm,
             "--verifier": any(name.startswith(DETECTOR) for name in self.verifier),

@@ -48,7 +48,7 @@ async def open_cast(inputs: Inputs, part: slice, stack: AsyncExitStack) -> Cast:
         key, verifier = await _verifier(inputs, name, stack)
         verifiers[key], called[key] = verifier, name
     look = None
-    if request.clip:
+    if request.clip and request.max_fall is not None:
         from negclip_core.captions.second_look import ClipLook
 
         folder = request.images or Path()

@@ -127,8 +127,9 @@ def register(app: typer.Typer) -> None:
             ),
         ] = None,
         max_fall: Annotated[
-            float, typer.Option(help="For --clip: by how much the cosine with the picture may fall.")
-        ] = 0.05,
+            float | None,
+            typer.Option(help="For --clip: by how much the cosine with the picture may fall."),
+        ] = None,
         proposals: Annotated[
             int, typer.Option(help="How many things are tried for a caption until one is absent.")
         ] = 4,
