@@ -1,13 +1,14 @@
 """`--engine ray`: the captions by shards on Ray Data, one journal for each, in which a shard goes on whose worker died."""
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from negclip_core.captions.parts import gather, spread
-from negclip_core.errors import NegclipError, RequestError, UnfinishedWork
+from negclip_core.errors import NegclipError, RequestError, UnfinishedWork, reason_of
 from pipelines.console import progress
 from pipelines.synthesis import Inputs, Request
 from pipelines.synthesis_roles import fill_journal, journal_of, open_cast
@@ -31,8 +32,14 @@ def fill_on_ray(inputs: Inputs, place: Path, folder: Path) -> dict[str, str]:
         raise RequestError("--engine ray: needs Ray; pip install 'negclip[scale]'") from error
     request = inputs.request
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, logging_level="error", log_to_driver=False)
+        try:
+            ray.init(include_dashboard=False, logging_level="error", log_to_driver=False)
+        except Exception as error:  # Ray raises many kinds
+            raise UnfinishedWork(
+                f"--engine ray: no cluster ({reason_of(error)}); start one with `ray start`, or try again"
+            ) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     total = sum(1 for _ in inputs.tasks())
     kind, size = _workers(request, ray.cluster_resources())
     count = max(1, min(request.shards or size, total))
@@ -53,11 +60,10 @@ def fill_on_ray(inputs: Inputs, place: Path, folder: Path) -> dict[str, str]:
             wrong += [row] if row["error"] else []
             called |= dict(zip(row["verifiers"], row["called"], strict=True))
             bar.update(row["stop"] - row["start"])
-    if wrong:
-        raise (RequestError if wrong[0]["code"] == RequestError.exit_code else UnfinishedWork)(
-            wrong[0]["error"]
-        )
     gather(place, folder)
+    if wrong:
+        kind_of = RequestError if wrong[0]["code"] == RequestError.exit_code else UnfinishedWork
+        raise kind_of(wrong[0]["error"])
     return called
 
 
