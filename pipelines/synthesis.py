@@ -161,7 +161,7 @@ class Inputs:
             texts[entry["image_id"]].append(entry["caption"])
         for pipeline in self.request.pipelines:
             if pipeline == "p2":
-                yield from answered(*self.asked, images, texts, self.annotations)
+                yield from answered(self.asked[0], self.asked[1], images, texts, self.annotations)
                 continue
             for number, entry in enumerate(self.captions["annotations"]):
                 yield Task(pipeline, entry.get("id", number), images[entry["image_id"]], entry["caption"])

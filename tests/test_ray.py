@@ -30,14 +30,16 @@ CAPTIONS = 60
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Two workers on this machine."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray = pytest.importorskip("ray")
     pytest.importorskip("ray.data")
-    environment = {"PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error",
-             runtime_env={"env_vars": environment})  # fmt: skip
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        # What the workers inherit.
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")

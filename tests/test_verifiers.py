@@ -212,11 +212,14 @@ def test_a_caption_that_fits_less_is_rejected_and_pictures_are_encoded_once(
 ) -> None:
     monkeypatch.setenv("HF_ASSETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "cache"))
-    encoded = []
+    encoded: list[int] = []
     encode = Clip.encode_pixels
-    monkeypatch.setattr(
-        Clip, "encode_pixels", lambda own, pixels: encoded.append(len(pixels)) or encode(own, pixels)
-    )
+
+    def counted(own: Clip, pixels: Any) -> Any:
+        encoded.append(len(pixels))
+        return encode(own, pixels)
+
+    monkeypatch.setattr(Clip, "encode_pixels", counted)
 
     def go(name: str, **options: Any) -> tuple[dict[str, Any], dict[int, str]]:
         counts = run(world["captions"], world["instances"], [], "p1", tmp_path / name, 0, **options)

@@ -68,5 +68,5 @@ class ClipLook:
         before, after = [float(picture @ await self.batches.ask(t, t)) for t in (caption, text)]
         return before - after > self.most
 
-    def _encode(self, texts: list[str]) -> np.ndarray:
-        return self.clip.encode_text(texts).cpu().numpy()
+    def _encode(self, texts: list[str]) -> list[np.ndarray]:
+        return [*self.clip.encode_text(texts).cpu().numpy()]
