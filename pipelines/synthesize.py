@@ -13,6 +13,62 @@ from pipelines.synthesis import Inputs, Request
 
 __all__ = ["register", "run"]
 
+_Captions = Annotated[Path, typer.Option(help="COCO captions JSON.")]
+_Instances = Annotated[
+    Path | None,
+    typer.Option(
+        help="COCO instances JSON of the same images, to propose from without --llm and to verify with where nothing else does."
+    ),
+]
+_Vqa = Annotated[
+    list[Path] | None, typer.Option(help="For P2: VQAv2's questions; again for its annotations.")
+]
+_Images = Annotated[Path | None, typer.Option(help="The folder of the pictures, for whatever looks at them.")]
+_Pipeline = Annotated[str, typer.Option(help="p1, rand-p1, p2, both (P1 and P2) or all.")]
+_Llm = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Proposes and rewrites: a chat model by hub id or folder, or an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1#llama-3-8b-instruct.",
+    ),
+]
+_Vlm = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Verifies: the same, of a model that sees pictures."),
+]
+_Verifier = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Verifies besides --vlm: instances, or detector:MODEL (OWL-ViT, OWLv2, Grounding DINO, by hub id or folder). Repeat for more: all must agree."
+    ),
+]
+_Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="For detectors: the score, 0 to 1, from which a box counts as the thing. [default: the authors': 0.1 of OWL, 0.25 of Grounding DINO]"
+    ),
+]
+_Clip = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CLIP",
+        help="A second look: reject captions that vanilla CLIP finds to fit the picture less than the original. miniature, ViT-B-32, ..., a hub id, a folder or a file.",
+    ),
+]
+_MaxFall = Annotated[
+    float | None,
+    typer.Option(help="For --clip: by how much the cosine with the picture may fall."),
+]
+_Proposals = Annotated[int, typer.Option(help="How many things are tried for a caption until one is absent.")]
+_Concurrency = Annotated[int, typer.Option(help="Calls to endpoints, or captions of a local model, at once.")]
+_Engine = Annotated[str, typer.Option(help="local (this process) or ray (by shards on Ray Data).")]
+_Shards = Annotated[
+    int | None,
+    typer.Option(help="For --engine ray. [default: the cluster's GPUs, or processors]"),
+]
+_Out = Annotated[Path, typer.Option(help="The file to write: .json (COCO), .jsonl or .parquet.")]
+_Seed = Annotated[int, typer.Option(help="Of what is proposed, and how it is said.")]
+
 
 def run(
     captions: Path,
@@ -82,72 +138,24 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def synthesize(
-        captions: Annotated[Path, typer.Option(help="COCO captions JSON.")],
-        instances: Annotated[
-            Path | None,
-            typer.Option(
-                help="COCO instances JSON of the same images, to propose from without --llm and to verify with where nothing else does."
-            ),
-        ] = None,
-        vqa: Annotated[
-            list[Path] | None, typer.Option(help="For P2: VQAv2's questions; again for its annotations.")
-        ] = None,
-        images: Annotated[
-            Path | None, typer.Option(help="The folder of the pictures, for whatever looks at them.")
-        ] = None,
-        pipeline: Annotated[str, typer.Option(help="p1, rand-p1, p2, both (P1 and P2) or all.")] = "both",
-        llm: Annotated[
-            str | None,
-            typer.Option(
-                metavar="MODEL",
-                help="Proposes and rewrites: a chat model by hub id or folder, or an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1#llama-3-8b-instruct.",
-            ),
-        ] = None,
-        vlm: Annotated[
-            str | None,
-            typer.Option(metavar="MODEL", help="Verifies: the same, of a model that sees pictures."),
-        ] = None,
-        verifier: Annotated[
-            list[str] | None,
-            typer.Option(
-                help="Verifies besides --vlm: instances, or detector:MODEL (OWL-ViT, OWLv2, Grounding DINO, by hub id or folder). Repeat for more: all must agree."
-            ),
-        ] = None,
-        threshold: Annotated[
-            float | None,
-            typer.Option(
-                help="For detectors: the score, 0 to 1, from which a box counts as the thing. [default: the authors': 0.1 of OWL, 0.25 of Grounding DINO]"
-            ),
-        ] = None,
-        clip: Annotated[
-            str | None,
-            typer.Option(
-                metavar="CLIP",
-                help="A second look: reject captions that vanilla CLIP finds to fit the picture less than the original. miniature, ViT-B-32, ..., a hub id, a folder or a file.",
-            ),
-        ] = None,
-        max_fall: Annotated[
-            float | None,
-            typer.Option(help="For --clip: by how much the cosine with the picture may fall."),
-        ] = None,
-        proposals: Annotated[
-            int, typer.Option(help="How many things are tried for a caption until one is absent.")
-        ] = 4,
-        concurrency: Annotated[
-            int, typer.Option(help="Calls to endpoints, or captions of a local model, at once.")
-        ] = 64,
-        engine: Annotated[
-            str, typer.Option(help="local (this process) or ray (by shards on Ray Data).")
-        ] = "local",
-        shards: Annotated[
-            int | None,
-            typer.Option(help="For --engine ray. [default: the cluster's GPUs, or processors]"),
-        ] = None,
+        captions: _Captions,
+        instances: _Instances = None,
+        vqa: _Vqa = None,
+        images: _Images = None,
+        pipeline: _Pipeline = "both",
+        llm: _Llm = None,
+        vlm: _Vlm = None,
+        verifier: _Verifier = None,
+        threshold: _Threshold = None,
+        clip: _Clip = None,
+        max_fall: _MaxFall = None,
+        proposals: _Proposals = 4,
+        concurrency: _Concurrency = 64,
+        engine: _Engine = "local",
+        shards: _Shards = None,
         device: Device = "auto",
-        out: Annotated[
-            Path, typer.Option(help="The file to write: .json (COCO), .jsonl or .parquet.")
-        ] = Path("out/negated_captions.json"),
-        seed: Annotated[int, typer.Option(help="Of what is proposed, and how it is said.")] = 0,
+        out: _Out = Path("out/negated_captions.json"),
+        seed: _Seed = 0,
         as_json: AsJson = False,
         quiet: Quiet = False,
     ) -> None:
