@@ -79,7 +79,10 @@ class Journal:
 
     def settings(self) -> dict[str, Any]:
         """What its answers and ends depend on."""
-        return {name: json.loads(value) for name, value in self._file.execute("SELECT * FROM settings")}
+        return {
+            name: json.loads(value)
+            for name, value in self._file.execute("SELECT * FROM settings ORDER BY name")
+        }
 
     def _agree(self, settings: dict[str, Any]) -> None:
         before = self.settings()
