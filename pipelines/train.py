@@ -61,12 +61,10 @@ def _read(
     captions: Path, images: Path, base: "Clip", out: Path, limit: int | None, most_bad: float, quiet: bool
 ) -> _Read:
     """Captions are kept in `out`/captions, features of images in the hub's cache, where later runs find them."""
-    from huggingface_hub import cached_assets_path
-
     from negclip_core.files import atomic_write_text
     from negclip_core.training.captions_file import fingerprint, read_captions
     from negclip_core.training.data import TrainingSet
-    from negclip_core.training.features import feature_folder, image_features
+    from negclip_core.training.features import image_features, kept_features
     from negclip_core.training.tables import caption_tables
     from negclip_core.training.text import reads_padding
 
@@ -74,13 +72,9 @@ def _read(
     digest = fingerprint(captions)
     tables = caption_tables(islice(read_captions(captions), limit), base.tokenizer, out / "captions",
                             key=f"{digest} {limit} {base.sha256}" + " padded" * padded, padded=padded, quiet=quiet)  # fmt: skip
-    try:
-        store = feature_folder(base, Path(cached_assets_path("negclip", "features")))
-    except (OSError, ValueError) as error:
-        raise RequestError(
-            f"features of images cannot be kept ({error}); set HF_ASSETS_CACHE to a folder that can be written to"
-        ) from error
-    features = image_features(base, images, list(tables.images), store, most_bad=most_bad, quiet=quiet)
+    features = image_features(
+        base, images, list(tables.images), kept_features(base), most_bad=most_bad, quiet=quiet
+    )
     if features.bad:
         lines = [json.dumps({"file_name": name, "why": why}) for name, why in features.bad.items()]
         atomic_write_text(out / "bad_images.jsonl", "\n".join(lines) + "\n")

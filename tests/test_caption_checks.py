@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from negclip_core.captions.checks import failure
-from negclip_core.captions.names import COCO, Names
+from negclip_core.captions.names import COCO, Names, at_home_with
 from negclip_core.captions.phrasings import Absence
 from negclip_core.captions.sentences import said_of
 from negclip_core.language import has_negation
@@ -89,3 +89,27 @@ def test_captions_of_people_stay_as_they_are_written(caption: str, split: str) -
 
 def test_an_empty_caption_says_nothing() -> None:
     assert said_of(" . ", [Absence("car", "car", "cars")], NAMES, np.random.default_rng(0), "train") is None
+
+
+@pytest.mark.parametrize(
+    ("caption", "sentence"),
+    [
+        ("A man is at a table.", True),
+        ("A dog that looks like Lassie stands in a doorway.", True),
+        ("A man at a table.", False),
+        ("A dog that is sitting at a door.", False),
+    ],
+)
+def test_only_a_sentence_goes_on_as_one(caption: str, sentence: bool) -> None:
+    absent = [Absence("car", "car", "cars")]
+    texts = [said_of(caption, absent, NAMES, np.random.default_rng(seed), "train") for seed in range(60)]
+    said = {text.template for text in texts if text is not None}
+    assert len(said) > 5
+    joined = {t for t in said if t.startswith(("{base}, and ", "{base}, but ")) or not t.startswith("{base}")}
+    assert bool(joined) is sentence
+
+
+def test_what_is_at_home_in_few_places_tells_where_this_is() -> None:
+    assert at_home_with({"skis", "dog"}) == at_home_with({"skis"}) != at_home_with({"dog"})
+    assert at_home_with({"kite", "no category"}) >= {"frisbee", "boat"}
+    assert at_home_with({"no category"}) == set()

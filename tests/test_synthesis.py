@@ -15,7 +15,8 @@ from negclip_core.captions.checks import failure
 from negclip_core.captions.journal import Journal
 from negclip_core.captions.questions import asked
 from negclip_core.captions.running import synthesize_all
-from negclip_core.captions.synthesis import Claim, Progress, Roles, Task, synthesize
+from negclip_core.captions.steps import synthesize
+from negclip_core.captions.synthesis import Claim, Roles, Task
 from negclip_core.captions.writing import PhrasingWriter
 from negclip_core.errors import RequestError
 from negclip_core.language import has_negation
@@ -152,8 +153,10 @@ def test_what_cannot_be_seen_is_not_written() -> None:
         "images": [{"id": 1}], "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}],
         "annotations": [{"image_id": 1, "category_id": 1}],
     })  # fmt: skip
-    roles = Roles({"p1": RandomProposer(annotations)}, Blind(), PhrasingWriter(annotations), proposals=3)
-    outcome = asyncio.run(synthesize(Task("p1", 1, {"id": 1}, "a dog"), Progress(), roles, seed=0))
+    roles = Roles(
+        {"p1": RandomProposer(annotations)}, {"blind": Blind()}, PhrasingWriter(annotations), proposals=3
+    )
+    outcome = asyncio.run(synthesize(Task("p1", 1, {"id": 1}, "a dog"), roles, seed=0))
     assert outcome.entry is None and outcome.reason == "cannot be verified"
 
 
@@ -209,8 +212,8 @@ def test_an_interrupted_run_goes_on_to_the_same_end(world: dict[str, Path], tmp_
     def go_on(name: str, proposer: LikelyProposer) -> tuple[list[str], dict[str, Any]]:
         journal = Journal(tmp_path / name, {"seed": 0}, paid=False, group=10)
         try:
-            roles = Roles({"p1": proposer}, annotations, PhrasingWriter(annotations))
-            asyncio.run(synthesize_all(tasks, roles, journal, seed=0, concurrency=1))
+            roles = Roles({"p1": proposer}, {"instances": annotations}, PhrasingWriter(annotations))
+            asyncio.run(synthesize_all(enumerate(tasks), roles, journal, seed=0, concurrency=1))
             return list(journal.entries("absent")), journal.counts()
         finally:
             journal.close()
@@ -225,11 +228,11 @@ def test_an_interrupted_run_goes_on_to_the_same_end(world: dict[str, Path], tmp_
 
 def test_an_answer_is_kept_as_true_or_as_refuted() -> None:
     annotations = Annotations({"images": [], "categories": [{"id": 1, "name": "car"}], "annotations": []})
-    roles = Roles({}, annotations, PhrasingWriter(annotations))
+    roles = Roles({}, {}, PhrasingWriter(annotations))
     for holds, state in ((False, "absent"), (True, "present")):
         image, claims = {"id": 1, "where": "on the street"}, (Claim("car"),)
         task = Task("p2", 1, image, "a street", "Are there any cars?", claims, holds)
-        outcome = asyncio.run(synthesize(task, Progress(), roles, seed=0))
+        outcome = asyncio.run(synthesize(task, roles, seed=0))
         assert outcome.state == state and outcome.entry is not None and outcome.entry["absent"] == ["car"]
 
 

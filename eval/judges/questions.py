@@ -6,24 +6,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from eval.judges import Answers
-from negclip_core.captions.phrasings import article
+from negclip_core.captions.phrasings import noun_phrase
 
-__all__ = ["ask_all", "noun_phrase", "question", "read_answer"]
+__all__ = ["ask_all", "question", "read_answer"]
 
-_PLURAL = re.compile(r"(?:[^su]s|people)$")  # of a noun: "glasses", not "bus" or "grass"
 _ANSWER = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
-
-
-def noun_phrase(label: str) -> str:
-    """ "man with hat" -> "a man with a hat"; "glasses" as it is."""
-    return " with ".join(
-        noun if _PLURAL.search(noun) else f"{article(noun)} {noun}" for noun in label.split(" with ")
-    )
 
 
 def question(label: str) -> str:
     """ "car" -> "Is there a car in the picture?"; "glasses" -> "Are there glasses in the picture?"."""
-    be = "Are" if _PLURAL.search(label.split(" with ")[0]) else "Is"
+    first = label.split(" with ")[0]
+    be = "Are" if noun_phrase(first) == first else "Is"
     return f"{be} there {noun_phrase(label)} in the picture?"
 
 

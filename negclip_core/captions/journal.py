@@ -1,7 +1,9 @@
 """What became of each caption so far, in one SQLite file: a run that stops, however it stops, goes on from it.
 
-One row per task: how far it has come, or its end. In write-ahead mode what was committed outlives `kill -9`; a power cut
-may take the last rows back. A second run on the same file is refused.
+A row for each answer that was paid for, and for each task that has ended. What a task has been answered is answered again
+from here: where it was interrupted, and where it is to end otherwise, because another verifier is to agree as well.
+In write-ahead mode what was committed outlives `kill -9`; a power cut may take the last rows back. A second run on the
+same file is refused.
 """
 
 import json
@@ -10,46 +12,58 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from negclip_core.captions.synthesis import Outcome, Progress, Task
+from negclip_core.captions.steps import Said
+from negclip_core.captions.synthesis import Outcome, Task
 from negclip_core.errors import RequestError
 
-__all__ = ["Journal"]
+__all__ = ["TABLES", "Journal"]
 
-_TABLES = """
+TABLES = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tasks (
     number INTEGER PRIMARY KEY,     -- its place in the inputs
     pipeline TEXT NOT NULL,
     key TEXT NOT NULL,              -- the caption's id, or the question's
-    state TEXT NOT NULL,            -- open, absent, present or rejected
+    state TEXT NOT NULL,            -- absent, present or rejected
     reason TEXT NOT NULL,
     proposed INTEGER NOT NULL,
     verified_absent INTEGER NOT NULL,
     image_id,                       -- of entries
-    content TEXT NOT NULL           -- of open tasks their progress, of absent and present ones the entry, as JSON
+    entry TEXT NOT NULL             -- as JSON
 );
+CREATE TABLE IF NOT EXISTS answers (
+    number INTEGER NOT NULL,        -- its task's
+    step TEXT NOT NULL,
+    who TEXT NOT NULL,              -- which verifier; of other roles ''
+    again INTEGER NOT NULL,         -- how often it had been asked before
+    answer TEXT NOT NULL,           -- as JSON
+    PRIMARY KEY (number, step, who, again)
+) WITHOUT ROWID;
 """
-_PUT = "INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Journal:
     """The journal at `path`, begun or continued. Commits after every `group` rows.
+
+    `settings`: what its answers and ends depend on; None for those that it was begun with.
+    With more `verifiers`, or another `second_look`, tasks go from their beginning to another end; their answers stay.
 
     Raises:
         RequestError: the file is no journal, is in use, or was begun with other `settings` and holds answers that
             were paid for (`paid`); where nothing was, it is begun again.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], *, paid: bool, group: int) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any] | None, *, paid: bool, group: int) -> None:
         self.path, self.paid, self._group, self._waiting = path, paid, group, 0
         try:
             self._file = sqlite3.connect(path, timeout=0)
             self._file.executescript(
-                "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _TABLES
+                "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + TABLES
             )
             self._file.execute("BEGIN EXCLUSIVE")
-            self._agree(dict(settings) | {"paid": paid})
-            self._continued = self._file.execute("SELECT 1 FROM tasks").fetchone() is not None
+            if settings is not None:
+                self._agree(dict(settings) | {"paid": paid})
+            self._continued = self._holds("tasks") or self._holds("answers")
             self._file.commit()
         except sqlite3.DatabaseError as error:
             if "locked" in str(error):
@@ -60,45 +74,58 @@ class Journal:
                 f"{path}: not a journal of negclip synthesize ({error}); remove it, or choose another --out"
             ) from error
 
+    def _holds(self, table: str) -> bool:
+        return self._file.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
+
+    def settings(self) -> dict[str, Any]:
+        """What its answers and ends depend on."""
+        return {
+            name: json.loads(value)
+            for name, value in self._file.execute("SELECT * FROM settings ORDER BY name")
+        }
+
     def _agree(self, settings: dict[str, Any]) -> None:
-        before = {name: json.loads(value) for name, value in self._file.execute("SELECT * FROM settings")}
+        before = self.settings()
         if before == settings:
             return
-        if before.get("paid") and self._file.execute("SELECT 1 FROM tasks").fetchone():
-            apart = [n for n in sorted(before | settings) if before.get(n) != settings.get(n)]
+        apart = [n for n in sorted(before | settings) if before.get(n) != settings.get(n)]
+        more = set(before.get("verifiers", ())) <= set(settings.get("verifiers", ()))
+        if before.get("paid") and set(apart) <= {"second_look", *(("verifiers",) if more else ())}:
+            self._file.execute("DELETE FROM tasks")
+        elif before.get("paid") and (self._holds("tasks") or self._holds("answers")):
             raise RequestError(
                 f"{self.path}: was begun with another {', '.join(apart)}; give the same again, choose another --out, "
                 "or remove it to begin anew"
             )
-        self._file.execute("DELETE FROM tasks")
+        else:
+            self._file.execute("DELETE FROM tasks")
+            self._file.execute("DELETE FROM answers")
         self._file.execute("DELETE FROM settings")
         rows = [(name, json.dumps(value)) for name, value in settings.items()]
         self._file.executemany("INSERT INTO settings VALUES (?, ?)", rows)
 
-    def progress(self, number: int) -> Progress | None:
-        """How far a task has come; None where it has ended."""
-        if not self._continued:
-            return Progress()
-        row = self._file.execute("SELECT state, content FROM tasks WHERE number = ?", (number,)).fetchone()
-        if row is None:
-            return Progress()
-        return Progress.read(json.loads(row[1])) if row[0] == "open" else None
+    def ended(self, number: int) -> bool:
+        """Whether a task has come to its end."""
+        found = self._continued and self._file.execute("SELECT 1 FROM tasks WHERE number = ?", (number,))
+        return bool(found and found.fetchone())
 
-    def keep(self, number: int, task: Task, progress: Progress) -> None:
-        """Write down how far a task has come."""
-        self._put(
-            (number, task.pipeline, str(task.key), "open", "", 0, 0, None, json.dumps(progress.as_json()))
-        )
+    def said(self, number: int) -> Said | None:
+        """What roles said of a task so far, and where more of it is kept; None where nothing is paid for."""
+        if not self.paid:
+            return None
+        rows = self._file.execute("SELECT step, who, again, answer FROM answers WHERE number = ?", (number,))
+        return _Said(self, number, {tuple(key): answer for *key, answer in rows})
 
     def finish(self, number: int, task: Task, outcome: Outcome) -> None:
         """Write down how a task ended."""
         entry = "" if outcome.entry is None else json.dumps(outcome.entry, ensure_ascii=False)
         image = None if outcome.entry is None else outcome.entry["image_id"]
-        self._put((number, task.pipeline, str(task.key), outcome.state, outcome.reason, outcome.proposed,
-                   outcome.verified_absent, image, entry))  # fmt: skip
+        self.put("tasks", (number, task.pipeline, str(task.key), outcome.state, outcome.reason, outcome.proposed,
+                           outcome.verified_absent, image, entry))  # fmt: skip
 
-    def _put(self, row: tuple[Any, ...]) -> None:
-        self._file.execute(_PUT, row)
+    def put(self, table: str, row: tuple[Any, ...]) -> None:
+        """Write down a row."""
+        self._file.execute(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
         self._waiting += 1
         if self._waiting >= self._group:
             self.commit()
@@ -112,7 +139,7 @@ class Journal:
         """Of the tasks that have ended: `read`, `proposed`, `verified_absent`, `written`, `refuted`, `rejected`."""
         row = self._file.execute(
             "SELECT count(*), total(proposed), total(verified_absent), total(state = 'absent'), total(state = 'present') "
-            "FROM tasks WHERE state != 'open'"
+            "FROM tasks"
         ).fetchone()
         found: dict[str, Any] = dict(
             zip(("read", "proposed", "verified_absent", "written", "refuted"), map(int, row), strict=True)
@@ -122,10 +149,26 @@ class Journal:
         ))  # fmt: skip
         return found
 
+    def verified(self) -> tuple[dict[str, dict[str, int]], int]:
+        """How often each verifier said absent, present or neither, and how many things were called both."""
+        found: dict[str, dict[str, int]] = {}
+        rows = self._file.execute(
+            "SELECT who, answer, count(*) FROM answers WHERE who != '' AND answer IN ('true', 'false', 'null') "
+            "GROUP BY who, answer"
+        )
+        names = {"false": "absent", "true": "present", "null": "unsure"}
+        for who, answer, count in rows:
+            found.setdefault(who, dict.fromkeys(names.values(), 0))[names[answer]] = count
+        disputed = self._file.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM answers WHERE who != '' AND answer IN ('true', 'false') "
+            "GROUP BY number, step HAVING count(DISTINCT answer) > 1)"
+        )
+        return found, int(disputed.fetchone()[0])
+
     def entries(self, state: str) -> Iterator[str]:
         """The entries in a state, "absent" or "present", as JSON in the inputs' order."""
-        rows = self._file.execute("SELECT content FROM tasks WHERE state = ? ORDER BY number", (state,))
-        return (content for (content,) in rows)
+        rows = self._file.execute("SELECT entry FROM tasks WHERE state = ? ORDER BY number", (state,))
+        return (entry for (entry,) in rows)
 
     def images(self) -> set[Any]:
         """The ids of the images that have an entry."""
@@ -136,3 +179,16 @@ class Journal:
         """Commit and let go of the file."""
         self.commit()
         self._file.close()
+
+
+class _Said:
+    """See `negclip_core.captions.steps.Said`."""
+
+    def __init__(self, journal: Journal, number: int, answers: dict[tuple[Any, ...], str]) -> None:
+        self.journal, self.number, self.answers = journal, number, answers
+
+    def get(self, step: str, who: str, again: int) -> str | None:
+        return self.answers.get((step, who, again))
+
+    def keep(self, step: str, who: str, again: int, answer: str) -> None:
+        self.journal.put("answers", (self.number, step, who, again, answer))

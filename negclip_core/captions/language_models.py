@@ -20,7 +20,15 @@ from negclip_core.errors import RequestError
 from negclip_core.images import open_image
 from negclip_core.training.shards import open_named
 
-__all__ = ["Model", "ModelProposer", "ModelVerifier", "ModelWriter", "image_url", "picture_url"]
+__all__ = [
+    "Model",
+    "ModelProposer",
+    "ModelVerifier",
+    "ModelWriter",
+    "image_url",
+    "named_picture",
+    "picture_url",
+]
 
 _SIDE_PX = 768  # longest side of a picture that is sent
 _QUALITY = 90  # of its JPEG
@@ -67,8 +75,6 @@ class ModelVerifier:
     """Asks a vision-language model, which sees the picture from `folder` as a JPEG of at most 768 pixels a side."""
 
     def __init__(self, model: Model, folder: Path) -> None:
-        if not folder.is_dir():
-            raise RequestError(f"--images {folder}: no such folder; name the one with the pictures")
         self.model, self.folder, self.prompt = model, folder, load_prompt("verify")
 
     async def present(self, image: Mapping[str, Any], claim: Claim, rng: np.random.Generator) -> bool | None:
@@ -110,14 +116,18 @@ class ModelWriter:
         return _checked(text, caption, [{thing} for thing in denied(text, caption)])
 
 
-def picture_url(folder: Path, name: str) -> str:
-    """A picture as a data URL: a JPEG of at most 768 pixels a side. Raises RequestError where it cannot be read."""
+def named_picture(folder: Path, name: str) -> Image.Image:
+    """The picture that a captions file names. Raises RequestError where it cannot be read."""
     try:
         with open_named(folder, name) as content:
-            image = open_image(folder / name, content)
+            return open_image(folder / name, content)
     except FileNotFoundError as error:
         raise RequestError(f"{folder / name}: no such picture; --images names their folder") from error
-    return image_url(image)
+
+
+def picture_url(folder: Path, name: str) -> str:
+    """A named picture as a data URL. Raises RequestError where it cannot be read."""
+    return image_url(named_picture(folder, name))
 
 
 def image_url(image: Image.Image) -> str:

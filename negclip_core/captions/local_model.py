@@ -4,13 +4,10 @@ Prompts that wait at the same time are answered together. Decoding is greedy: th
 depends on its prompt alone, and equal prompts are answered once.
 """
 
-import asyncio
 import base64
 import io
 import json
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from types import TracebackType
 from typing import Any
@@ -18,26 +15,19 @@ from typing import Any
 import torch
 from PIL import Image
 
+from negclip_core.captions.batches import Batches
 from negclip_core.captions.prompts import Prompt
-from negclip_core.errors import RequestError, UnfinishedWork, reason_of
+from negclip_core.errors import RequestError, reason_of
 from negclip_core.pretrained import load_pretrained
 
 __all__ = ["LocalModel"]
 
 _BATCH = 16  # prompts answered together at most
-_KEPT = 4096  # answers
 _KINDS = {False: ("AutoModelForCausalLM", "a language model"),
           True: ("AutoModelForImageTextToText", "a vision-language model")}  # fmt: skip
 _SYSTEM, _USER = "Be brief.", "Is there a car?"  # to try a chat template with
 
 Message = dict[str, Any]
-
-
-@dataclass
-class _Waiting:
-    messages: list[Message]
-    longest: int  # tokens of the answer
-    answer: "asyncio.Future[str]"
 
 
 class LocalModel:
@@ -50,24 +40,21 @@ class LocalModel:
         self.name, self.sees, self.device, self.batch = name, sees, device, min(concurrency, _BATCH)
         self.model = ""  # the sum of its files
         self._chat: _Chat | None = None
-        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
-        self._answers: OrderedDict[str, asyncio.Future[str]] = OrderedDict()
-        self._worker: asyncio.Task[None] | None = None
+        self._batches: Batches[tuple[list[Message], int], str] | None = None
 
     async def __aenter__(self) -> "LocalModel":
         """Raises RequestError where there is no such model, it cannot be loaded, or it is not tuned for chat."""
         self._chat = _Chat(self.name, self.sees, self.device)
         self.model = self._chat.version
-        self._worker = asyncio.create_task(self._work(self._chat))
+        self._batches = await Batches(self.name, self._chat.answer, self.batch).__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._worker is not None
-        self._worker.cancel()
-        await asyncio.gather(self._worker, return_exceptions=True)
-        self._chat = None
+        assert self._batches is not None
+        await self._batches.__aexit__(kind, error, trace)
+        self._chat = self._batches = None
 
     async def ask(self, prompt: Prompt, words: Mapping[str, str], seed: int, picture: str = "") -> str:
         """The model's answer to a prompt; `seed` and the prompt's temperature mean nothing to greedy decoding.
@@ -78,38 +65,8 @@ class LocalModel:
         """
         messages, longest = prompt.messages(words, picture), int(prompt.settings["max_tokens"])
         key = sha256(json.dumps([messages, longest]).encode()).hexdigest()
-        if key not in self._answers:
-            self._answers[key] = asyncio.get_running_loop().create_future()
-            self._waiting.put_nowait(_Waiting(messages, longest, self._answers[key]))
-            if len(self._answers) > _KEPT:
-                self._answers.popitem(last=False)
-        self._answers.move_to_end(key)
-        # Several may wait for one answer; none of them, when cancelled, takes it from the others.
-        return prompt.read(await asyncio.shield(self._answers[key]))
-
-    async def _work(self, chat: "_Chat") -> None:
-        while True:
-            group = [await self._waiting.get()]
-            await asyncio.sleep(0)  # so that all who are about to ask have asked
-            while len(group) < self.batch and not self._waiting.empty():
-                group.append(self._waiting.get_nowait())
-            try:
-                texts = await asyncio.to_thread(
-                    chat.answer, [each.messages for each in group], [each.longest for each in group]
-                )
-            except Exception as error:  # torch and transformers raise many kinds; who waits is to be told
-                for each in group:
-                    each.answer.set_exception(self._failure(error))
-                    each.answer.exception()  # seen, even where nobody waits any more
-            else:
-                for each, text in zip(group, texts, strict=True):
-                    each.answer.set_result(text)
-
-    def _failure(self, error: Exception) -> UnfinishedWork:
-        advice = "the same command goes on"
-        if isinstance(error, torch.OutOfMemoryError):
-            advice += ", with a smaller --concurrency for example"
-        return UnfinishedWork(f"{self.name}: failed ({reason_of(error)}); {advice}")
+        assert self._batches is not None
+        return prompt.read(await self._batches.ask(key, (messages, longest)))
 
 
 class _Chat:
@@ -174,13 +131,13 @@ class _Chat:
         )
 
     @torch.inference_mode()
-    def answer(self, chats: Sequence[list[Message]], longest: Sequence[int]) -> list[str]:
+    def answer(self, chats: Sequence[tuple[list[Message], int]]) -> list[str]:
         """The answer to each of the chats, cut to its own number of tokens."""
-        texts = [self._text(messages, self.takes_system) for messages in chats]
+        texts = [self._text(messages, self.takes_system) for messages, _ in chats]
         # Templates mostly write the token that begins a text; it must not come twice.
         begins = self.tokenizer.bos_token
         special = self.sees and not (begins and texts[0].startswith(begins))
-        pictures = [_pictures(messages) for messages in chats]
+        pictures = [_pictures(messages) for messages, _ in chats]
         seen = {"images": pictures} if self.sees else {}
         inputs = self.processor(
             text=texts, padding=True, return_tensors="pt", add_special_tokens=special, **seen
@@ -190,9 +147,9 @@ class _Chat:
             for name, value in inputs.items()
             if name != "token_type_ids" or self.sees
         }
-        said = self.model.generate(**inputs, max_new_tokens=max(longest))
+        said = self.model.generate(**inputs, max_new_tokens=max(longest for _, longest in chats))
         start = inputs["input_ids"].shape[1]
-        rows = [row[start : start + most] for row, most in zip(said, longest, strict=True)]
+        rows = [row[start : start + longest] for row, (_, longest) in zip(said, chats, strict=True)]
         return [str(text) for text in self.tokenizer.batch_decode(rows, skip_special_tokens=True)]
 
 

@@ -32,8 +32,12 @@ def _places() -> list[frozenset[str]]:
 
 
 def at_home_with(kinds: Collection[str]) -> set[str]:
-    """Which of COCO's categories often are where these are: those of the places that fit the most of them."""
-    fits = [(len(place & set(kinds)), place) for place in _places()]
+    """Which of COCO's categories often are where these are: those of the places that fit best.
+
+    What is at home in few places tells more: skis and a dog are in the snow, not in a living room.
+    """
+    tells = {kind: 1 / sum(kind in place for place in _places()) for kind in set().union(*_places())}
+    fits = [(round(sum(tells[kind] for kind in place & set(kinds)), 9), place) for place in _places()]
     most = max(fit for fit, _ in fits)
     return {kind for fit, place in fits if fit == most > 0 for kind in place}
 

@@ -32,12 +32,14 @@ __all__ = [
     "lacking",
     "negate",
     "negated",
+    "noun_phrase",
     "templates",
 ]
 
 # Templates that speak of the base's last noun: "a park with a man lacking birds" is about the man.
 LAST_NOUN = re.compile(r"\{base\} (that|which|free|empty|not having|having|devoid|lacking)")
 _BY_CUE = 0.5
+_PLURAL = re.compile(r"(?:[^su]s|people)$")  # of a noun: "glasses", not "bus" or "grass"
 _WORDS = {"less": "carless", "a_less": "a carless", "less_person": "a hatless man", "free": "car-free",
           "a_free": "a car-free", "with": "with"}  # fmt: skip
 FAMILIES = ("before", "after", "affix", "attribute", "two", "unseen-cue")
@@ -89,6 +91,13 @@ def templates(family: str, split: str) -> list[str]:
     """The phrasings of one group of `phrasings.json` (see `FAMILIES`) in one split."""
     found: list[str] = _table()[family][split]
     return found
+
+
+def noun_phrase(label: str) -> str:
+    """ "man with hat" -> "a man with a hat"; "glasses" as it is."""
+    return " with ".join(
+        noun if _PLURAL.search(noun) else f"{article(noun)} {noun}" for noun in label.split(" with ")
+    )
 
 
 def article(noun: str) -> str:

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 
 from negclip_core.captions.journal import Journal
-from negclip_core.captions.synthesis import Roles, Task, synthesize
+from negclip_core.captions.steps import synthesize
+from negclip_core.captions.synthesis import Roles, Task
 
 __all__ = ["synthesize_all"]
 
@@ -13,19 +13,19 @@ _BREATH = 256  # tasks after which an interrupt is looked for where nothing is w
 
 
 async def synthesize_all(
-    tasks: Iterable[Task],
+    tasks: Iterable[tuple[int, Task]],
     roles: Roles,
     journal: Journal,
     seed: int,
     concurrency: int,
     done: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Bring every task to its end in the journal; those that have one are passed over. `done(1)` is called after each.
+    """Bring every numbered task to its end in the journal; those that have one are passed over. `done(1)` is called after each.
 
-    Tasks are taken from the iterable one at a time as others end, so memory does not grow with their number. Steps before
-    a task's end are written down where they are paid for.
+    Tasks are taken from the iterable one at a time as others end, so memory does not grow with their number. Answers
+    that are paid for are written down one by one.
     """
-    feed = iter(enumerate(tasks))
+    feed = iter(tasks)
     workers = [asyncio.create_task(_work(feed, roles, journal, seed, done)) for _ in range(concurrency)]
     try:
         await asyncio.gather(*workers)
@@ -43,9 +43,8 @@ async def _work(
     done: Callable[[int], object],
 ) -> None:
     for number, task in feed:
-        if (progress := journal.progress(number)) is not None:
-            keep = partial(journal.keep, number, task) if journal.paid else None
-            journal.finish(number, task, await synthesize(task, progress, roles, seed, keep))
+        if not journal.ended(number):
+            journal.finish(number, task, await synthesize(task, roles, seed, journal.said(number)))
         done(1)
         if number % _BREATH == 0:
             await asyncio.sleep(0)

@@ -19,6 +19,13 @@ _COMMON = (
     "women one it he she his her their in on at group close inside various large small someone"
 )
 _STARTS = frozenset(_COMMON.split())
+# What tells a sentence from "a man at a table": common verbs, not of "that is". Only a sentence goes on with "and there are no
+# cars", or begins with "with no cars around".
+_SENTENCE = re.compile(
+    r"(?<!that )(?<!which )(?<!who )\b(?:is|are|was|were|has|have|stands?|sits?|lies|rides?|walks?|wears|holds|plays|poses|runs|"
+    r"grazes?|hangs|travels|waits|sleeps|eats|talks|skateboards|looks)\b"
+)
+_WITH_ANYTHING = re.compile(r"\{base\}(?!, (?:and|but) )")
 
 
 def said_of(
@@ -60,6 +67,8 @@ def _fits(template: str, caption: str, absent: Sequence[Absence]) -> bool:
     if " are " in template and any(thing.kind in UNCOUNTED for thing in absent):
         return False
     if "." in template and not caption[:1].isupper():
+        return False
+    if not _WITH_ANYTHING.match(template) and not _SENTENCE.search(caption):
         return False
     return template.startswith("{base}") or caption.partition(" ")[0].lower() in _STARTS
 

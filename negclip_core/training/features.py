@@ -23,7 +23,7 @@ from negclip_core.errors import RequestError
 from negclip_core.images import open_image
 from negclip_core.training.shards import file_of, open_named
 
-__all__ = ["Features", "feature_folder", "image_features"]
+__all__ = ["Features", "feature_folder", "image_features", "kept_features"]
 
 _AT_ONCE = 256
 
@@ -50,6 +50,18 @@ def feature_folder(clip: Clip, cache: Path) -> Path:
             digest.update(name.encode() + str(tensor.dtype).encode())
             digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return cache / digest.hexdigest()[:32]
+
+
+def kept_features(clip: Clip) -> Path:
+    """The `feature_folder` in the hub's cache, where later runs find it. Raises RequestError where none can be made."""
+    from huggingface_hub import cached_assets_path
+
+    try:
+        return feature_folder(clip, Path(cached_assets_path("negclip", "features")))
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"features of images cannot be kept ({error}); set HF_ASSETS_CACHE to a folder that can be written to"
+        ) from error
 
 
 def image_features(
