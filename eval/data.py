@@ -1,6 +1,5 @@
 """Find the public files of a benchmark below a data folder, in whatever layout they were unpacked."""
 
-import json
 import os
 from functools import cache
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from negclip_core.errors import RequestError
+from negclip_core.files import parse_json
 
 __all__ = ["Box", "cut_box", "find_file", "find_image", "read_json"]
 
@@ -88,6 +88,6 @@ def cut_box(picture: Image.Image, box: Box, path: Path) -> Image.Image:
 def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises RequestError if it is not JSON."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        return parse_json(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path}: cannot be read as JSON ({error})") from error

@@ -1,5 +1,6 @@
 """Open a picture that somebody else made."""
 
+import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +14,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")  # of files that `
 
 # Only what pictures come as: Pillow reads dozens of formats, and rarely used readers are where its holes were.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+_MOST_PIXELS = 90_000_000  # a file of a kilobyte may say that it has more, and take minutes and gigabytes
+# Pillow warns at about as many, in two lines; here they are refused.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _PAPER = (255, 255, 255)
 
 
@@ -26,6 +30,8 @@ def open_image(path: str | Path, content: BinaryIO | None = None) -> Image.Image
     """
     try:
         with Image.open(path if content is None else content, formats=_FORMATS) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels, more than {_MOST_PIXELS:,}")
             return _as_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file; name a picture ({', '.join(_FORMATS)})") from error

@@ -20,6 +20,7 @@ Judge = Annotated[
     ),
 ]
 
+_MOST = {"seed": 2**62, "pictures": 100_000, "steps": 1000, "batch": 100_000}
 ARMS = "vanilla,negationclip,negationclip-no-gate"
 
 
@@ -47,7 +48,7 @@ def run(
     from eval.registry import task
     from eval.report import text_table, write_report
     from eval.runner import correct, run_task
-    from negclip_core.files import make_output_folder
+    from negclip_core.files import alone_in, make_output_folder
 
     infos = [task(name) for name in dict.fromkeys(names)]
     if not infos:
@@ -59,13 +60,14 @@ def run(
     from pipelines.studio import Studio
 
     device = pick_device(device)
-    studio = Studio(clip, model, lora, device, wanted, options, make_output_folder(out), quiet)
-    folder = data or studio.drawn_data()
-    results = [
-        run_task(info, studio.subjects(info), folder, out, studio.options(info), quiet) for info in infos
-    ]
-    correct(results)
-    report = write_report(results, studio.settings(data), out)
+    with alone_in(make_output_folder(out)):
+        studio = Studio(clip, model, lora, device, wanted, options, out, quiet)
+        folder = data or studio.drawn_data()
+        results = [
+            run_task(info, studio.subjects(info), folder, out, studio.options(info), quiet) for info in infos
+        ]
+        correct(results)
+        report = write_report(results, studio.settings(data), out)
     document = {"tasks": {result.task.name: result.as_json() for result in results}, "report": str(report)}
     return document, [line for result in results for line in (*text_table(result), "")] + [str(report)]
 
@@ -75,6 +77,8 @@ def _check(options: dict[str, Any]) -> None:
         value = options[name]
         if value is not None and value < least:
             raise RequestError(f"--{name} {value}: expected {least} or more")
+        if value is not None and value > _MOST.get(name, value):
+            raise RequestError(f"--{name} {value}: expected {_MOST[name]} or fewer")
 
 
 def register(app: typer.Typer) -> None:

@@ -1,7 +1,6 @@
 """`negclip synthesize`: captions that say what is absent, by the paper's pipelines P1, Rand-P1 and P2."""
 
 import asyncio
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -73,31 +72,6 @@ class _Request:
         check_suffix(self.out)
 
 
-def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text("utf-8"))
-        for key in keys:
-            document[key]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RequestError(
-            f"{path}: expected a JSON object with {', '.join(keys)} ({type(error).__name__}: {error})"
-        ) from error
-    return dict(document)
-
-
-def _check_captions(path: Path, said: dict[str, Any]) -> None:
-    """Raise RequestError where not every caption is a text of an image with an id and a name."""
-    try:
-        known = {image["id"] for image in said["images"] if image["file_name"]}
-        for entry in said["annotations"]:
-            if entry["image_id"] not in known or not isinstance(entry["caption"], str):
-                raise ValueError(f"not so of {json.dumps(entry)[:160]}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise RequestError(
-            f"{path}: expected for each caption a text and an image ({type(error).__name__}: {error})"
-        ) from error
-
-
 def run(
     captions: Path,
     instances: Path | None,
@@ -121,22 +95,27 @@ def run(
         UnfinishedWork: an endpoint does not answer any more, or a local model fails.
     """
     from negclip_core.captions.annotated import Annotations
+    from negclip_core.captions.inputs import (
+        read_answers,
+        read_captions_file,
+        read_instances,
+        read_questions,
+    )
     from negclip_core.captions.names import COCO
     from negclip_core.files import make_output_folder
 
     request = _Request(captions, instances, vqa, pipeline, out, seed, images, llm, vlm, proposals, concurrency,
                        device, quiet)  # fmt: skip
     request.check()
-    said = _read(captions, ("images", "annotations"))
-    _check_captions(captions, said)
+    said = read_captions_file(captions)
     held: dict[str, Any] = {
         "images": [],
         "annotations": [],
         "categories": [{"id": n, "name": n} for n in COCO],
     }
     if instances:
-        held = _read(instances, ("images", "annotations", "categories"))
-    asked = [_read(path, (key,)) for path, key in zip(vqa, ("questions", "annotations"), strict=False)]
+        held = read_instances(instances)
+    asked = [read(path) for path, read in zip(vqa, (read_questions, read_answers), strict=False)]
     make_output_folder(out.parent)
     return asyncio.run(_run(request, said, Annotations(held), asked))
 

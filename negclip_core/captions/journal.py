@@ -7,11 +7,12 @@ may take the last rows back. A second run on the same file is refused.
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from negclip_core.captions.synthesis import Outcome, Progress, Task
-from negclip_core.errors import RequestError
+from negclip_core.errors import RequestError, UnfinishedWork
 
 __all__ = ["Journal"]
 
@@ -42,7 +43,7 @@ class Journal:
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, paid: bool, group: int) -> None:
         self.path, self.paid, self._group, self._waiting = path, paid, group, 0
-        try:
+        with self._readable():
             self._file = sqlite3.connect(path, timeout=0)
             self._file.executescript(
                 "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _TABLES
@@ -51,13 +52,23 @@ class Journal:
             self._agree(dict(settings) | {"paid": paid})
             self._continued = self._file.execute("SELECT 1 FROM tasks").fetchone() is not None
             self._file.commit()
-        except sqlite3.DatabaseError as error:
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Turns what a damaged file, or a disk that is full, raises into one line."""
+        try:
+            yield
+        except (sqlite3.Error, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             if "locked" in str(error):
                 raise RequestError(
-                    f"{path}: another run is writing to it; wait for it, or choose another --out"
+                    f"{self.path}: another run is writing to it; wait for it, or choose another --out"
+                ) from error
+            if isinstance(error, sqlite3.OperationalError) and ("full" in str(error) or "I/O" in str(error)):
+                raise UnfinishedWork(
+                    f"{self.path}: cannot be written ({error}); make room, and repeat the command"
                 ) from error
             raise RequestError(
-                f"{path}: not a journal of negclip synthesize ({error}); remove it, or choose another --out"
+                f"{self.path}: not a journal of negclip synthesize ({error}); remove it, or choose another --out"
             ) from error
 
     def _agree(self, settings: dict[str, Any]) -> None:
@@ -79,10 +90,13 @@ class Journal:
         """How far a task has come; None where it has ended."""
         if not self._continued:
             return Progress()
-        row = self._file.execute("SELECT state, content FROM tasks WHERE number = ?", (number,)).fetchone()
-        if row is None:
-            return Progress()
-        return Progress.read(json.loads(row[1])) if row[0] == "open" else None
+        with self._readable():
+            row = self._file.execute(
+                "SELECT state, content FROM tasks WHERE number = ?", (number,)
+            ).fetchone()
+            if row is None:
+                return Progress()
+            return Progress.read(json.loads(row[1])) if row[0] == "open" else None
 
     def keep(self, number: int, task: Task, progress: Progress) -> None:
         """Write down how far a task has come."""
@@ -98,41 +112,52 @@ class Journal:
                    outcome.verified_absent, image, entry))  # fmt: skip
 
     def _put(self, row: tuple[Any, ...]) -> None:
-        self._file.execute(_PUT, row)
+        with self._readable():
+            self._file.execute(_PUT, row)
         self._waiting += 1
         if self._waiting >= self._group:
             self.commit()
 
     def commit(self) -> None:
         """Make what was written down so far outlive the process."""
-        self._file.commit()
+        with self._readable():
+            self._file.commit()
         self._waiting = 0
 
     def counts(self) -> dict[str, Any]:
         """Of the tasks that have ended: `read`, `proposed`, `verified_absent`, `written`, `refuted`, `rejected`."""
-        row = self._file.execute(
-            "SELECT count(*), total(proposed), total(verified_absent), total(state = 'absent'), total(state = 'present') "
-            "FROM tasks WHERE state != 'open'"
-        ).fetchone()
-        found: dict[str, Any] = dict(
-            zip(("read", "proposed", "verified_absent", "written", "refuted"), map(int, row), strict=True)
-        )
-        found["rejected"] = dict(self._file.execute(
-            "SELECT reason, count(*) FROM tasks WHERE state = 'rejected' GROUP BY reason ORDER BY count(*) DESC, reason"
-        ))  # fmt: skip
-        return found
+        with self._readable():
+            row = self._file.execute(
+                "SELECT count(*), total(proposed), total(verified_absent), total(state = 'absent'), "
+                "total(state = 'present') FROM tasks WHERE state != 'open'"
+            ).fetchone()
+            found: dict[str, Any] = dict(
+                zip(("read", "proposed", "verified_absent", "written", "refuted"), map(int, row), strict=True)
+            )
+            found["rejected"] = dict(self._file.execute(
+                "SELECT reason, count(*) FROM tasks WHERE state = 'rejected' GROUP BY reason "
+                "ORDER BY count(*) DESC, reason"
+            ))  # fmt: skip
+            return found
 
     def entries(self, state: str) -> Iterator[str]:
         """The entries in a state, "absent" or "present", as JSON in the inputs' order."""
-        rows = self._file.execute("SELECT content FROM tasks WHERE state = ? ORDER BY number", (state,))
-        return (content for (content,) in rows)
+        with self._readable():
+            rows = self._file.execute("SELECT content FROM tasks WHERE state = ? ORDER BY number", (state,))
+            for (content,) in rows:
+                if not isinstance(json.loads(content), dict):
+                    raise ValueError("an entry is no object")
+                yield content
 
     def images(self) -> set[Any]:
         """The ids of the images that have an entry."""
-        rows = self._file.execute("SELECT DISTINCT image_id FROM tasks WHERE image_id IS NOT NULL")
-        return {image for (image,) in rows}
+        with self._readable():
+            rows = self._file.execute("SELECT DISTINCT image_id FROM tasks WHERE image_id IS NOT NULL")
+            return {image for (image,) in rows}
 
     def close(self) -> None:
         """Commit and let go of the file."""
-        self.commit()
-        self._file.close()
+        try:
+            self.commit()
+        finally:
+            self._file.close()
