@@ -141,6 +141,8 @@ def _canonical(weights: dict[str, Tensor], path: Path, document: dict[str, Any])
         for name in TOKENIZER_FILES:
             within(folder, folder / name)
     preprocess = document.get("preprocess_cfg", {})
+    if not isinstance(preprocess, dict):
+        raise RequestError(f"{path.parent}: its config is not a CLIP's (preprocess_cfg is no object)")
     return Checkpoint(found, config, layout, fingerprint(path), preprocess, folder, bool(document), dtypes)
 
 
@@ -159,8 +161,6 @@ def _as_said(document: dict[str, Any], layout: str, found: dict[str, Any], path:
                 **said,
                 "text_cfg": {**found["text_cfg"], **said["text_cfg"]},
             }
-            if not isinstance(document.get("preprocess_cfg", {}), dict):
-                raise TypeError("preprocess_cfg is no object")
         else:
             return found
         heads, width = config["text_cfg"]["heads"], found["text_cfg"]["width"]

@@ -1,6 +1,6 @@
 """What breaks when a command is stopped, started twice, or runs out of disk or memory.
 
-    python runs/trials.py TRIES [SEED] [KIND,...]
+    python runs/trials.py TRIES [SEED] [KIND,...] [VERB,...]
 
 Each verb runs on the miniature with small settings, in processes forked from one that has imported the packages, so that what is
 tried is the work and not the imports. Kinds:
@@ -49,12 +49,12 @@ def verbs(world: Path) -> dict[str, list[str]]:
     return {
         "generate": ["generate", "a street with no cars", "a park without dogs", "--compare", "--steps", "2", "--out"],
         "segment": ["segment", str(picture), "the man without a hat", "--compare", "--out"],
-        "eval": ["eval", "t2i-negation,valse-existence", "--data", str(world), "--limit", "4", "--steps", "2", "--out"],
+        "eval": ["eval", "valse-existence,negbench-mcq", "--data", str(world), "--arms", "vanilla,negationclip", "--out"],
         "synthesize": ["synthesize", "--captions", str(captions), "--instances", str(instances), "--pipeline", "p1",
                        "--out"],
         "train": ["train", "--captions", str(world / "negated.jsonl"), "--images", str(world / "images"), "--clip",
-                  "miniature", "--epochs", "2", "--batch-size", "8", "--out"],
-        "convert": ["convert", "miniature", "--to", "open_clip"],
+                  "miniature/clip", "--epochs", "2", "--batch-size", "8", "--out"],
+        "convert": ["convert", "miniature/clip", "--to", "open_clip"],
     }  # fmt: skip
 
 
@@ -244,14 +244,15 @@ def prepare(world: Path) -> None:
     synthesize.run(Path(files["captions"]), Path(files["instances"]), [], "p1", world / "negated.jsonl", 0)
 
 
-def main(tries: int, seed: int, kinds: list[str]) -> None:
+def main(tries: int, seed: int, kinds: list[str], chosen: list[str]) -> None:
     """Run all trials."""
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         place.chmod(0o755)
         os.environ["HF_ASSETS_CACHE"], os.environ["HF_HUB_OFFLINE"] = str(place / "assets"), "1"
         prepare(place / "world")
-        for verb, words in verbs(place / "world").items():
+        known = verbs(place / "world")
+        for verb, words in ((name, known[name]) for name in chosen or known):
             (place / verb).mkdir()
             trials = Trials(verb, words, place / verb, seed)
             for kind in kinds:
@@ -265,4 +266,5 @@ if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit((__doc__ or "").strip())
     main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0,
-         sys.argv[3].split(",") if len(sys.argv) > 3 else list(KINDS))  # fmt: skip
+         sys.argv[3].split(",") if len(sys.argv) > 3 else list(KINDS),
+         sys.argv[4].split(",") if len(sys.argv) > 4 else [])  # fmt: skip

@@ -155,11 +155,12 @@ def _task_reader(name: str, folder: Path) -> Callable[[], None]:
     from eval.options import Options
     from eval.refer_files import truth
     from eval.registry import load, task
+    from eval.runner import check_ids
     from negclip_core.images import open_image
 
     def read() -> None:
         items = load(task(name)).items(folder, Options())
-        assert len({item.id for item in items}) == len(items), "two items of one name"
+        check_ids(items, folder, name)
         for item in items:
             assert isinstance(item.id, str)
             if task(name).kind == "segmentation":
@@ -328,7 +329,9 @@ def plans(folder: Path) -> list[Target]:
 
     def read() -> None:
         found = load_recipe(str(recipe))
-        assert isinstance(found.epochs, int) and isinstance(found.batch_size, int) and found.learning_rate > 0
+        assert (
+            isinstance(found.epochs, int) and isinstance(found.batch_size, int) and found.learning_rate >= 0
+        )
         assert all(isinstance(name, str) for name in found.frozen)
 
     return [

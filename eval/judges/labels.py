@@ -50,7 +50,10 @@ class LabelFile:
         images: dict[str, str] = {}
         answers: dict[str, Answers] = {}
         for image, labels in said:
-            key = picture_key(np.asarray(open_image(path.parent / image)))
+            try:
+                key = picture_key(np.asarray(open_image(path.parent / image)))
+            except RequestError as error:
+                raise RequestError(f"{path}: names a picture that cannot be read ({error})") from error
             images.setdefault(key, image)
             answers.setdefault(key, {}).update(labels)
         return cls(path, images, answers)

@@ -83,8 +83,8 @@ def _record(entry: dict[str, Any], file_name: str, negated: str, holds: bool) ->
     if isinstance(absent, str):
         raise TypeError("'absent' is a text, not a list of them")
     texts = (file_name, entry["caption"], negated, affirmative, asserted, *absent)
-    if wrong := next((text for text in texts if not isinstance(text, str)), None):
-        raise TypeError(f"{wrong!r} is no text")
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise TypeError(f"{wrong[0]!r} is no text")
     things = tuple(f"{thing}{of}" for thing in absent)
     return NegatedCaption(file_name, entry["caption"], negated, affirmative, asserted, holds, things)
 
