@@ -10,7 +10,7 @@ from PIL import Image
 from negclip_core.errors import RequestError
 from negclip_core.files import parse_json
 
-__all__ = ["Box", "cut_box", "find_file", "find_image", "read_json"]
+__all__ = ["Box", "as_text", "cut_box", "find_file", "find_image", "read_json"]
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels, from the top left
 
@@ -83,6 +83,13 @@ def cut_box(picture: Image.Image, box: Box, path: Path) -> Image.Image:
             f"{path}: the box {list(box)} holds no pixel; expected [x, y, width, height] in pixels"
         )
     return crop
+
+
+def as_text(value: Any) -> str:
+    """The value, which must be a text. Raises TypeError if it is none."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
 
 
 def read_json(path: Path) -> Any:

@@ -1,9 +1,9 @@
 """The command line: registers the verbs, prints their results, and turns errors into one line and an exit code."""
 
+import asyncio
 import errno
 import json
 import os
-import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -161,7 +161,7 @@ def _main() -> int:
         return error.exit_code
     except BrokenPipeError:  # who read the output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
-        return 128 + signal.SIGPIPE
+        return 1
     except OSError as error:
         if error.errno not in (*_NO_ROOM, *_REFUSED):
             raise
@@ -170,7 +170,7 @@ def _main() -> int:
         todo = "make room, and repeat the command" if no_room else "name another file or folder"
         print(f"negclip: {where}{error.strerror}; {todo}", file=sys.stderr)
         return 1 if no_room else 2
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
         code = 130
     except Exception as error:
         # Usage errors, by what they can do: typer brings its own copy of click, whose place differs by version.

@@ -1,5 +1,6 @@
 """How a command may end that nobody asked for: signals, memory that is full, arguments that are no text."""
 
+import asyncio
 import signal
 import threading
 from collections.abc import Sequence
@@ -28,7 +29,13 @@ def stop_on_signals() -> list[int]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopped.append(128 + number)
-        raise KeyboardInterrupt
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise KeyboardInterrupt from None
+        # An exception out of a task would leave the loop waiting for the others, without end.
+        for task in asyncio.all_tasks(loop):
+            loop.call_soon_threadsafe(task.cancel)
 
     if threading.current_thread() is threading.main_thread():
         for name in _SIGNALS:

@@ -43,7 +43,7 @@ OUTSIDE = (
 def start(tmp_path: Path) -> Any:
     """Start `negclip` in a process of its own."""
 
-    def go(*words: Any, **options: Any) -> "subprocess.Popen[bytes]":
+    def go(*words: Any, **options: Any) -> Any:
         code = "from pipelines.cli import main; main()"
         environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
@@ -159,7 +159,7 @@ def test_standard_input_that_is_closed_is_no_text(start: Any) -> None:
 def test_who_stops_reading_is_told_nothing(start: Any) -> None:
     child = start("parse", *(["no cars"] * 5000))
     child.stdout.close()
-    assert child.stderr.read() == b"" and child.wait() == 128 + signal.SIGPIPE
+    assert child.stderr.read() == b"" and child.wait() == 1
 
 
 def test_an_output_that_is_full_is_one_line(start: Any) -> None:

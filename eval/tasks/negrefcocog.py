@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.choice import chunks, item_rng, pick, refuse_nan, sampled
-from eval.data import Box, find_file, find_image, read_json
+from eval.data import Box, as_text, find_file, find_image, read_json
 from eval.encoders import Part, Scorer
 from eval.options import Options
 from eval.registry import Record, Values
@@ -50,7 +50,9 @@ def _item(data: Path, path: Path, number: int, row: Record) -> Item:
     answer = tuple(float(side) for side in row["ref_bbox"])
     if answer not in boxes:
         raise RequestError(f"{path}: row {number}: ref_bbox {list(answer)} is not in bbox_list")
-    return Item(str(number), find_image(data, row["image"]), row["phrase"], boxes, boxes.index(answer))
+    return Item(
+        str(number), find_image(data, row["image"]), as_text(row["phrase"]), boxes, boxes.index(answer)
+    )
 
 
 def run(items: list[Item], done: set[str], subject: Scorer, options: Options) -> Iterator[list[Record]]:

@@ -97,9 +97,7 @@ def _check(entry: Mapping[str, Any], needed: Mapping[str, _Kinds], known: Mappin
         if not isinstance(entry[name], kinds):
             raise ValueError(f"{name} of {_short(entry)}")
     for name, kinds in known.items():
-        if not isinstance(
-            entry.get(name), (kinds, type(None)) if isinstance(kinds, type) else (*kinds, type(None))
-        ):
+        if name in entry and not isinstance(entry[name], kinds):
             raise ValueError(f"{name} of {_short(entry)}")
 
 
