@@ -79,6 +79,7 @@ class Child:
             written = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             os.dup2(written, 2)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
             before()
             sys.argv = ["negclip", *words]
             from pipelines import cli
@@ -186,7 +187,7 @@ class Trials:
         code, said = child.end()
         left = list(faults(out))
         assert not left, f"{self.verb} after {number.name}: {left}"
-        yield code, said, (0, 130, 128 + number)
+        yield code, said, (0, 130, 128 + number, -number)  # the last: before the command was there to notice
         yield *self._child(out).end(), (0,)
 
     def _twice(self, out: Path) -> Iterator[tuple[int, list[str], tuple[int, ...]]]:

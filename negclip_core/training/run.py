@@ -107,7 +107,11 @@ class Run:
         state = states.load()
         if state is None:
             return
-        if "recipe" not in state or _settings(state["recipe"]) != _settings(json.dumps(asdict(self.recipe))):
+        try:
+            same = _settings(state["recipe"]) == _settings(json.dumps(asdict(self.recipe)))
+        except (LookupError, RecursionError, TypeError, ValueError):
+            same = False
+        if not same:
             raise RequestError(
                 f"{states.path}: belongs to a run with other settings; give another --out, or delete it to start anew"
             )
