@@ -9,10 +9,15 @@ from PIL import Image
 
 from negclip_core.errors import RequestError
 from negclip_core.files import parse_json
+from negclip_core.images import MOST_PIXELS
 
-__all__ = ["Box", "as_text", "cut_box", "find_file", "find_image", "read_json"]
+__all__ = ["MALFORMED", "Box", "as_size", "as_text", "cut_box", "find_file", "find_image", "read_json"]
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels, from the top left
+
+# What reading a document of another form than it should have may raise.
+MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_LONGEST_SIDE = 100_000  # pixels
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -83,6 +88,14 @@ def cut_box(picture: Image.Image, box: Box, path: Path) -> Image.Image:
             f"{path}: the box {list(box)} holds no pixel; expected [x, y, width, height] in pixels"
         )
     return crop
+
+
+def as_size(image: Any) -> tuple[int, int]:
+    """An entry's `height` and `width`. Raises ValueError where they are no picture's."""
+    height, width = int(image["height"]), int(image["width"])
+    if not (0 < height <= _LONGEST_SIDE and 0 < width <= _LONGEST_SIDE and height * width <= MOST_PIXELS):
+        raise ValueError(f"no picture has {height} x {width} pixels")
+    return height, width
 
 
 def as_text(value: Any) -> str:

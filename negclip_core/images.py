@@ -8,13 +8,13 @@ from PIL import Image, ImageOps
 
 from negclip_core.errors import RequestError
 
-__all__ = ["SUFFIXES", "open_image"]
+__all__ = ["MOST_PIXELS", "SUFFIXES", "open_image"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")  # of files that `open_image` reads
 
 # Only what pictures come as: Pillow reads dozens of formats, and rarely used readers are where its holes were.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
-_MOST_PIXELS = 90_000_000  # a file of a kilobyte may say that it has more, and take minutes and gigabytes
+MOST_PIXELS = 90_000_000  # a file of a kilobyte may say that it has more, and take minutes and gigabytes
 # Pillow warns at about as many, in two lines; here they are refused.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _PAPER = (255, 255, 255)
@@ -30,8 +30,8 @@ def open_image(path: str | Path, content: BinaryIO | None = None) -> Image.Image
     """
     try:
         with Image.open(path if content is None else content, formats=_FORMATS) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels, more than {_MOST_PIXELS:,}")
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels, more than {MOST_PIXELS:,}")
             return _as_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file; name a picture ({', '.join(_FORMATS)})") from error

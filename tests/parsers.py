@@ -42,7 +42,7 @@ def images(folder: Path) -> list[Target]:
 
     for name, content in made.items():
         (folder / name).write_bytes(content)
-    return [Target(folder / name, lambda name=name: read(folder / name)) for name in made]  # type: ignore[misc]
+    return [Target(folder / name, lambda name=name: read(folder / name)) for name in made]
 
 
 def endpoints(folder: Path) -> list[Target]:
@@ -73,7 +73,7 @@ def endpoints(folder: Path) -> list[Target]:
         content = path.read_bytes()
         asyncio.run(ask(content if path.suffix == ".http" else head % len(content) + content))
 
-    return [Target(folder / name, lambda name=name: read(folder / name), way) for name, way in  # type: ignore[misc]
+    return [Target(folder / name, lambda name=name: read(folder / name), way) for name, way in
             (("body.json", spoil_json), ("answer.http", spoil_bytes), ("stream.sse", spoil_text))]  # fmt: skip
 
 

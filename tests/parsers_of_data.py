@@ -20,7 +20,7 @@ from spoiling import (  # type: ignore[import-not-found]
 
 __all__ = ["DATA", "picture"]
 
-_ROWS = [
+_ROWS: list[dict[str, Any]] = [
     {"file_name": "a.png", "caption": "A street.", "updated_caption": "A street with no cars."},
     {"file_name": "b.png", "caption": "a park", "negated": "a park without dogs", "affirmative": "a park",
      "asserted": "a park with dogs", "absent": ["dog"], "of": "man"},
@@ -71,7 +71,7 @@ def captions(folder: Path) -> list[Target]:
                 continue
 
     ways = {"json": spoil_json, "jsonl": spoil_json_lines, "parquet": spoil_bytes, "tar": spoil_bytes}
-    return [Target(path := folder / f"captions.{form}", lambda path=path: read(path), way)  # type: ignore[misc]
+    return [Target(path := folder / f"captions.{form}", lambda path=path: read(path), way)
             for form, way in ways.items()]  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def corpora(folder: Path) -> list[Target]:
         assert found["with_negation"] <= found["captions"]
         table(found, False)
 
-    return [Target(path := folder / f"c.{form}", lambda path=path: read(path), way)  # type: ignore[misc]
+    return [Target(path := folder / f"c.{form}", lambda path=path: read(path), way)
             for form, way in ways.items()]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.choice import chunks, item_rng, pick, refuse_nan, sampled
-from eval.data import Box, as_text, find_file, find_image, read_json
+from eval.data import MALFORMED, Box, as_text, find_file, find_image, read_json
 from eval.encoders import Part, Scorer
 from eval.options import Options
 from eval.registry import Record, Values
@@ -40,7 +40,7 @@ def items(data: Path, options: Options) -> list[Item]:
     path = find_file(data, "negrefcocog*.json", "NegRefCOCOg*.json")
     try:
         rows = [_item(data, path, number, row) for number, row in enumerate(read_json(path))]
-    except (KeyError, TypeError) as error:
+    except MALFORMED as error:
         raise RequestError(f"{path}: not a list of image, phrase, ref_bbox, bbox_list ({error!r})") from error
     return sampled(rows, options.limit, options.seed)
 

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from eval.choice import chunks, sampled
-from eval.data import as_text, find_file, read_json
+from eval.data import MALFORMED, as_text, find_file, read_json
 from eval.generation import Painter, pixels, save
 from eval.judges import Answers, Judge
 from eval.options import Options
@@ -64,7 +64,7 @@ def items(data: Path, options: Options) -> list[Item]:
             for position, row in enumerate(chosen)
             for which in range(options.pictures)
         ]
-    except (KeyError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise RequestError(
             f"{path}: not a list of prompts with id, prompt, family, negated, asked ({error!r})"
         ) from error

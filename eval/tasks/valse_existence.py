@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.choice import chunks, item_rng, pick, refuse_nan, sampled
-from eval.data import as_text, find_file, find_image, read_json
+from eval.data import MALFORMED, as_text, find_file, find_image, read_json
 from eval.encoders import Scorer
 from eval.options import Options
 from eval.registry import Record, Values
@@ -43,7 +43,7 @@ def items(data: Path, options: Options) -> list[Item]:
                  row.get("mturk", {}).get("caption", 3) >= 2)
             for key, row in read_json(path).items()
         ]  # fmt: skip
-    except (KeyError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise RequestError(
             f"{path}: not VALSE's form, an object of rows with image_file, caption and foil ({error!r})"
         ) from error

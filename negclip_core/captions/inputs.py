@@ -40,6 +40,8 @@ def read_instances(path: Path) -> dict[str, Any]:
         worn = document.get("attributes", {})
         for said in worn.values():
             _check(said, {"article": str, "verb": str}, {})
+            if more := said.keys() - {"article", "verb"}:
+                raise ValueError(f"{min(more)!r} in 'attributes'")
         for entry in document["annotations"]:
             _check(entry, {"image_id": _KEY, "category_id": _KEY}, {"gender": str})
             _known(entry, "category_id", categories)
