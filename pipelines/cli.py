@@ -145,11 +145,12 @@ for _verb in (segment, compare, audit, synthesize, train, convert, evaluate, min
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed part-way, 2 the request is wrong, 130 interrupted (or 128 and the signal)."""
-    sys.exit(_main())
+    with stop_on_signals() as stopped:
+        code = _main(stopped)
+    sys.exit(code)
 
 
-def _main() -> int:
-    stopped = stop_on_signals()
+def _main(stopped: list[int]) -> int:
     try:
         _check_packages()
         check_arguments(sys.argv[1:])

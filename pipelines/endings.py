@@ -3,7 +3,8 @@
 import asyncio
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 
 from negclip_core.errors import RequestError
@@ -20,10 +21,11 @@ _NO_MEMORY = (
 )
 
 
-def stop_on_signals() -> list[int]:
-    """From now on SIGTERM and SIGHUP end a command as Ctrl-C does, so that it leaves nothing half-written.
+@contextmanager
+def stop_on_signals() -> Iterator[list[int]]:
+    """Within the block SIGTERM and SIGHUP end a command as Ctrl-C does, so that it leaves nothing half-written.
 
-    Returns a list to which each that comes adds the exit code that belongs to it, 128 and its number.
+    Gives a list to which each that comes adds the exit code that belongs to it, 128 and its number.
     """
     stopped: list[int] = []
 
@@ -37,13 +39,17 @@ def stop_on_signals() -> list[int]:
         for task in asyncio.all_tasks(loop):
             loop.call_soon_threadsafe(task.cancel)
 
-    if threading.current_thread() is threading.main_thread():
-        for name in _SIGNALS:
-            number = getattr(signal, name, None)  # Windows has no SIGHUP
-            # What was told to be ignored, as by nohup, stays so.
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, stop)
-    return stopped
+    here = threading.current_thread() is threading.main_thread()
+    # Windows has no SIGHUP; what was told to be ignored, as by nohup, stays so.
+    known = [getattr(signal, name) for name in _SIGNALS if here and hasattr(signal, name)]
+    taken = [number for number in known if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, stop)
+    try:
+        yield stopped
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def out_of_memory(error: BaseException) -> bool:

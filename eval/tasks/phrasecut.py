@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.choice import sampled
-from eval.data import MALFORMED, as_size, find_file, find_image, read_json
+from eval.data import MALFORMED, as_size, as_text, find_file, find_image, read_json
 from eval.masks import measure, run
 from eval.options import Options
 from eval.refer_files import Referred
@@ -47,5 +47,5 @@ def _item(data: Path, row: dict[str, Any], size: tuple[int, int]) -> Referred:
                 for instance in row["Polygons"]]  # fmt: skip
     phrase = row["phrase"]
     negated = has_negation(phrase)
-    return Referred(row["task_id"], find_image(data, f"{row['image_id']}.jpg"), phrase,
+    return Referred(as_text(row["task_id"]), find_image(data, f"{row['image_id']}.jpg"), phrase,
                     "negated" if negated else "affirmative", negated, size, tuple(outlines))  # fmt: skip
