@@ -158,6 +158,9 @@ def _main(stopped: list[int]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except NegclipError as error:
+        if stopped:  # readers written in other languages make what they like of an interrupt
+            print("negclip: interrupted", file=sys.stderr)
+            return stopped[-1]
         print(f"negclip: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # who read the output has left, as `head` does

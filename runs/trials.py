@@ -118,7 +118,7 @@ def content(out: Path) -> dict[str, bytes]:
             and path.suffix in (".png", ".safetensors", ".json", ".jsonl")
             and name != "log.jsonl"
         ):
-            data = path.read_bytes()
+            data = path.read_bytes().replace(str(out).encode(), b"OUT")  # reports name their files
             if path.suffix in (".json", ".jsonl") and any(f'"{word}"'.encode() in data for word in _CHANGING):
                 continue
             found[name] = data
