@@ -1,6 +1,5 @@
 """Find the public files of a benchmark below a data folder, in whatever layout they were unpacked."""
 
-import json
 import os
 from functools import cache
 from pathlib import Path
@@ -9,10 +8,26 @@ from typing import Any
 from PIL import Image
 
 from negclip_core.errors import RequestError
+from negclip_core.files import parse_json
+from negclip_core.images import MOST_PIXELS
 
-__all__ = ["Box", "cut_box", "find_file", "find_image", "read_json", "sentence"]
+__all__ = [
+    "MALFORMED",
+    "Box",
+    "as_size",
+    "as_text",
+    "cut_box",
+    "find_file",
+    "find_image",
+    "read_json",
+    "sentence",
+]
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels, from the top left
+
+# What reading a document of another form than it should have may raise.
+MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_LONGEST_SIDE = 100_000  # pixels
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -85,11 +100,26 @@ def cut_box(picture: Image.Image, box: Box, path: Path) -> Image.Image:
     return crop
 
 
+def as_size(image: Any) -> tuple[int, int]:
+    """An entry's `height` and `width`. Raises ValueError where they are no picture's."""
+    height, width = int(image["height"]), int(image["width"])
+    if not (0 < height <= _LONGEST_SIDE and 0 < width <= _LONGEST_SIDE and height * width <= MOST_PIXELS):
+        raise ValueError(f"no picture has {height} x {width} pixels")
+    return height, width
+
+
+def as_text(value: Any) -> str:
+    """The value, which must be a text. Raises TypeError if it is none."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises RequestError if it is not JSON."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        return parse_json(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path}: cannot be read as JSON ({error})") from error
 
 

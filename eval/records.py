@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.registry import Record
+from negclip_core.errors import RequestError
 from negclip_core.files import atomic_write_bytes
 
 __all__ = ["Journal"]
@@ -25,6 +26,7 @@ class Journal:
         if not self.path.exists():
             header = json.dumps({"settings": settings}, sort_keys=True, ensure_ascii=False)
             atomic_write_bytes(self.path, header.encode() + b"\n")
+        # Raises RequestError where a line is damaged.
         self.records: dict[str, Record] = {record["id"]: record for record in self._read()}
 
     def _read(self) -> list[Record]:
@@ -33,7 +35,18 @@ class Journal:
         if len(whole) < len(content):
             # Cut the half line off, or the next record would be glued to it.
             atomic_write_bytes(self.path, whole)
-        return [json.loads(line) for line in whole.splitlines()[1:]]
+        return [self._record(number, line) for number, line in enumerate(whole.splitlines()[1:], 2)]
+
+    def _record(self, number: int, line: bytes) -> Record:
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+                raise ValueError("not a record with an id")
+        except (ValueError, RecursionError) as error:
+            raise RequestError(
+                f"{self.path}, line {number}: damaged ({error}); delete the file to score its items again"
+            ) from error
+        return record
 
     def append(self, records: list[Record]) -> None:
         """Add records; they survive a kill from the moment this returns."""

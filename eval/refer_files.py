@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from eval.choice import sampled
-from eval.data import find_file, find_image, read_json
+from eval.data import MALFORMED, as_size, find_file, find_image, read_json
 from eval.options import Options
 from negclip_core.errors import RequestError
 from negclip_core.language import has_negation
@@ -86,7 +86,7 @@ def referred(data: Path, patterns: tuple[str, ...], options: Options) -> list[Re
         ]
         chosen = sampled(rows, options.limit, options.seed)
         found = [_item(data, *row) for row in chosen]
-    except (KeyError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise RequestError(
             f"{path}: not a list of refs with image_id, ann_id, split, sentences that {instances.name} knows ({error!r})"
         ) from error
@@ -109,7 +109,7 @@ def _item(
     text = sentence["sent"]
     negated = has_negation(text)
     family = ref.get("family") or ("negated" if negated else "affirmative")
-    size = (int(image["height"]), int(image["width"]))
+    size = as_size(image)
     return Referred(f"{ref['ref_id']}/{sentence['sent_id']}", find_image(data, image["file_name"]), text, family,
                     negated, size, shapes)  # fmt: skip
 
@@ -129,6 +129,9 @@ def truth(item: Referred) -> np.ndarray:
             packed = shape if _is_packed(shape) else coco.frPyObjects(shape, height, width)
             parts: Iterable[Any] = packed if isinstance(packed, list) else [packed]
             for part in parts:
+                # Before it is unpacked: run lengths may claim any size.
+                if list(part["size"]) != [height, width]:
+                    raise ValueError(f"it is one of {part['size']}")
                 found |= coco.decode(part).astype(bool)
         except Exception as error:  # pycocotools raises plain exceptions of all kinds
             raise RequestError(

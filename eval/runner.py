@@ -1,6 +1,7 @@
 """Run tasks under arms, keep a record of every item, and say what the records show."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
@@ -19,7 +20,7 @@ from eval.registry import Record, Task, TaskInfo, Values, load
 from eval.statistics import detectable, holm, mcnemar, paired_difference, sign_flips, summarise
 from negclip_core.errors import RequestError
 
-__all__ = ["Subject", "TaskResult", "correct", "run_task"]
+__all__ = ["Subject", "TaskResult", "check_ids", "correct", "run_task"]
 
 _ONLY_GENERATION = ("limit", "batch", "pictures", "steps", "guidance_scale", "judge", "split")
 
@@ -100,6 +101,7 @@ def run_task(
     items = task.items(data, options)
     if not items:
         raise RequestError(f"{data}: no items for the task {info.name}")
+    check_ids(items, data, info.name)
     records, files = {}, {}
     for subject in subjects:
         journal = Journal(out / "records" / info.name, subject.name, _settings(info, subject, options))
@@ -115,6 +117,16 @@ def run_task(
         info, len(items), _estimates(values), _pairs(seeing), records, files, guessed, judges, values,
         {item.id: item for item in items},
     )  # fmt: skip
+
+
+def check_ids(items: list[Any], data: Path, name: str) -> None:
+    """Raise RequestError where two items have one id: they would share a record."""
+    counts = Counter(item.id for item in items)
+    twice = next((key for key, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise RequestError(
+            f"{data}: {name} has {counts[twice]} items with the id {twice!r}; give each its own"
+        )
 
 
 def correct(results: list[TaskResult]) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from negclip_core.errors import RequestError
-from negclip_core.files import atomic_path, atomic_write_json, atomic_write_text, read_json, sha256_file
+from negclip_core.files import atomic_write_json, atomic_write_text, read_json, sha256_file, write_safetensors
 from negclip_core.layouts import openai, transformers
 from negclip_core.layouts.embedded import text_encoders
 from negclip_core.layouts.shapes import first_fault
@@ -142,6 +142,8 @@ def _canonical(weights: dict[str, Tensor], path: Path, document: dict[str, Any])
         for name in TOKENIZER_FILES:
             within(folder, folder / name)
     preprocess = document.get("preprocess_cfg", {})
+    if not isinstance(preprocess, dict):
+        raise RequestError(f"{path.parent}: its config is not a CLIP's (preprocess_cfg is no object)")
     return Checkpoint(found, config, layout, fingerprint(path), preprocess, folder, bool(document), dtypes)
 
 
@@ -160,13 +162,13 @@ def _as_said(document: dict[str, Any], layout: str, found: dict[str, Any], path:
                 **said,
                 "text_cfg": {**found["text_cfg"], **said["text_cfg"]},
             }
-            if not isinstance(document.get("preprocess_cfg", {}), dict):
-                raise TypeError("preprocess_cfg is no object")
         else:
             return found
         heads, width = config["text_cfg"]["heads"], found["text_cfg"]["width"]
         if type(heads) is not int or heads < 1 or width % heads:
             raise ValueError(f"{heads!r} heads do not divide a width of {width}")
+        if "vision_cfg" in found and not isinstance(config["vision_cfg"], dict):
+            raise TypeError("vision_cfg is no object")
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise RequestError(f"{where} is not a CLIP's ({type(error).__name__}: {error})") from error
     for name in ("width", "layers", "vocab_size", "context_length"):
@@ -174,6 +176,11 @@ def _as_said(document: dict[str, Any], layout: str, found: dict[str, Any], path:
             raise RequestError(
                 f"{where} says text {name} {config['text_cfg'][name]}, "
                 f"the weights have {found['text_cfg'][name]}; the two do not belong together"
+            )
+    for name, value in found.get("vision_cfg", {}).items():
+        if (said_value := config["vision_cfg"].get(name, value)) != value:
+            raise RequestError(
+                f"{where} says image {name} {said_value}, the weights have {value}; the two do not belong together"
             )
     if config["embed_dim"] != found["embed_dim"]:
         raise RequestError(
@@ -202,8 +209,6 @@ def write_open_clip_folder(
         tokenizer_folder: where to copy tokenizer files from, for a vocabulary that is not CLIP's own.
         dtype: of the file's floats; None: each its own.
     """
-    from safetensors.torch import save_file
-
     config = dict(config)
     if tokenizer_folder is not None:
         for name in TOKENIZER_FILES:
@@ -219,9 +224,8 @@ def write_open_clip_folder(
         if name != "attn_mask"
     }
     record = json.dumps(made_by, indent=2, ensure_ascii=False, sort_keys=True)
-    with atomic_path(folder / _OPEN_CLIP[1][0]) as temporary:
-        # One entry only: safetensors writes several in no fixed order, and the same run must give the same bytes.
-        save_file(tensors, temporary, metadata={"made_by": record})
+    # One entry only: safetensors writes several in no fixed order, and the same run must give the same bytes.
+    write_safetensors(tensors, folder / _OPEN_CLIP[1][0], {"made_by": record})
     atomic_write_text(folder / "README.md", model_card("open_clip", record))
     # Last, so that a folder with a config is a whole one.
     atomic_write_json(folder / _OPEN_CLIP[0], {"model_cfg": config, "preprocess_cfg": dict(preprocess)})

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 
 from negclip_core.checkpoints import Checkpoint, read_checkpoint
 from negclip_core.errors import RequestError, reason_of
+from negclip_core.folder_tokenizer import FolderTokenizer
 from negclip_core.layouts.transformers import text_config, text_weights
 from negclip_core.models import architecture_file, resolve
 
@@ -94,7 +94,7 @@ class Clip:
         context = self.config["text_cfg"]["context_length"]
         vocabulary = self.config["text_cfg"]["vocab_size"]
         if self.checkpoint.tokenizer_folder is not None:
-            return _FolderTokenizer(self.checkpoint.tokenizer_folder, context, vocabulary)
+            return FolderTokenizer(self.checkpoint.tokenizer_folder, context, vocabulary)
         if vocabulary != _CLIP_VOCABULARY:
             raise RequestError(
                 f"{self.name}: has a vocabulary of {vocabulary}, not CLIP's {_CLIP_VOCABULARY}, and no tokenizer beside "
@@ -108,13 +108,34 @@ class Clip:
     def preprocess(self) -> Callable[["Image"], Tensor]:
         """From a picture to float32 [3, side, side], resized and normalised as the image tower expects."""
         from open_clip.transform import PreprocessCfg, image_transform_v2
+        from PIL.Image import new as new_image
 
         self._need_image_tower()
         known = PreprocessCfg.__dataclass_fields__.keys() - {"size"}
         given = {name: value for name, value in self.checkpoint.preprocess.items() if name in known}
-        return image_transform_v2(
-            PreprocessCfg(size=self.config["vision_cfg"]["image_size"], **given), is_train=False
-        )
+        side = self.config["vision_cfg"]["image_size"]
+        try:
+            transform: Callable[[Image], Tensor] = image_transform_v2(
+                PreprocessCfg(size=side, **given), is_train=False
+            )
+            # What is wrong with some settings shows when a picture is prepared.
+            shape = transform(new_image("RGB", (side, side + 1))).shape
+        except (
+            ArithmeticError,
+            AssertionError,
+            AttributeError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise RequestError(
+                f"{self.name}: its preprocess_cfg prepares no picture ({reason_of(error)})"
+            ) from error
+        if shape != (3, side, side):
+            raise RequestError(
+                f"{self.name}: its preprocess_cfg makes {list(shape)} of a picture, expected {[3, side, side]}"
+            )
+        return transform
 
     @property
     def logit_scale(self) -> float:
@@ -185,31 +206,6 @@ def _beyond(name: str, layers: int) -> bool:
     """Whether a canonical tensor belongs to a block of the text tower from number `layers` on."""
     parts = name.split(".")
     return parts[:2] == ["transformer", "resblocks"] and int(parts[2]) >= layers
-
-
-class _FolderTokenizer:
-    def __init__(self, folder: Path, context: int, vocabulary: int) -> None:
-        from transformers import CLIPTokenizer
-
-        try:
-            self.inner = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # the reader is compiled, and raises what it likes
-            raise RequestError(f"{folder}: its tokenizer cannot be read ({reason_of(error)})") from error
-        if (size := len(self.inner)) > vocabulary:
-            raise RequestError(
-                f"{folder}: its tokenizer has {size} tokens, the text tower {vocabulary}; the two do not belong together"
-            )
-        self.context = context
-        self.inner.backend_tokenizer.enable_truncation(context)
-
-    def __call__(self, texts: list[str]) -> Tensor:
-        # What transformers does around it, masks and padding list by list, takes longer than splitting into tokens.
-        rows = [found.ids for found in self.inner.backend_tokenizer.encode_batch(list(texts))]
-        lengths = torch.tensor([len(row) for row in rows])
-        ids = torch.full((len(rows), self.context), self.inner.pad_token_id)
-        words = torch.arange(self.context)[None] < lengths[:, None]
-        ids[words] = torch.tensor(list(chain.from_iterable(rows)))
-        return ids
 
 
 def load_clip(

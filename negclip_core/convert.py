@@ -15,6 +15,7 @@ from negclip_core.files import (
     atomic_write_text,
     make_output_folder,
     sha256_file,
+    write_safetensors,
 )
 from negclip_core.layouts.transformers import text_config, text_weights, vision_config, vision_weights
 
@@ -72,15 +73,14 @@ def write_checkpoint(
 
 
 def _write_file(weights: "Mapping[str, Tensor]", out: Path) -> str:
-    from safetensors.torch import save_file
-
     make_output_folder(out.parent)
     whole = {name: tensor.contiguous() for name, tensor in weights.items()}
-    with atomic_path(out) as temporary:
-        if out.suffix == ".safetensors":
-            save_file(whole, temporary, metadata={"format": "pt"})
-        else:
-            torch.save(whole, temporary)
+    if out.suffix == ".safetensors":
+        write_safetensors(whole, out, {"format": "pt"})
+        return sha256_file(out)
+    # Through a file of Python's: torch's own does not say why it could not write.
+    with atomic_path(out) as temporary, temporary.open("wb") as file:
+        torch.save(whole, file)
     return sha256_file(out)
 
 

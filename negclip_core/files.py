@@ -6,25 +6,31 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from negclip_core.errors import RequestError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 __all__ = [
+    "alone_in",
     "atomic_path",
     "atomic_write_bytes",
     "atomic_write_json",
     "atomic_write_text",
     "check_output_folder",
     "make_output_folder",
+    "parse_json",
     "provenance",
     "read_json",
     "sha256_file",
     "sha256_folder",
+    "write_safetensors",
 ]
 
 _RECORDED = (
@@ -37,6 +43,7 @@ _RECORDED = (
     "numpy",
     "pillow",
 )
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON writes one
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
@@ -76,6 +83,41 @@ def atomic_write_json(path: str | os.PathLike[str], content: Any) -> None:
     atomic_write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def write_safetensors(
+    tensors: "Mapping[str, Tensor]", path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors to a file, whole or not at all. Raises OSError where it cannot be written, as on a full disk."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        with atomic_path(path) as temporary:
+            save_file(dict(tensors), temporary, metadata=None if metadata is None else dict(metadata))
+    except SafetensorError as error:
+        if found := re.search(r"os error (\d+)", str(error)):
+            number = int(found[1])
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
+
+
+@contextmanager
+def alone_in(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Within the block, no other run that asks for it works in the folder. Raises RequestError where one does."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(Path(folder, ".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RequestError(
+            f"{folder}: another run is writing to it; wait for it, or choose another --out"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def check_output_folder(folder: str | os.PathLike[str]) -> None:
     """Raise RequestError if `folder` is not, or cannot become, a folder that can be written to. Writes nothing."""
     path = Path(folder).absolute()
@@ -107,10 +149,22 @@ def make_output_folder(folder: str | os.PathLike[str]) -> Path:
     return path
 
 
+def parse_json(text: str) -> Any:
+    """A JSON document. Halves of surrogate pairs, which nothing can write as UTF-8, become U+FFFD.
+
+    Raises ValueError, or RecursionError for one that is nested without end.
+    """
+    document = json.loads(text)
+    if _SURROGATE.search(text):
+        whole = json.dumps(document, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+        document = json.loads(whole.decode("utf-16-le", "replace"))
+    return document
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises RequestError where it is none."""
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = parse_json(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path}: not JSON ({error})") from error
     if not isinstance(document, dict):

@@ -1,5 +1,6 @@
 """Open a picture that somebody else made."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +10,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from negclip_core.errors import RequestError
 
-__all__ = ["SUFFIXES", "image_size", "open_image"]
+__all__ = ["MOST_PIXELS", "SUFFIXES", "image_size", "open_image"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")  # of files that `open_image` reads
 
 # Only what pictures come as: Pillow reads dozens of formats, and rarely used readers are where its holes were.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+MOST_PIXELS = 90_000_000  # a file of a kilobyte may say that it has more, and take minutes and gigabytes
+# Pillow warns at about as many, in two lines; here they are refused.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _PAPER = (255, 255, 255)
 
 
@@ -40,6 +44,8 @@ def image_size(path: str | Path, content: BinaryIO | None = None) -> tuple[int, 
 def _opened(path: str | Path, content: BinaryIO | None) -> Iterator[Image.Image]:
     try:
         with Image.open(path if content is None else content, formats=_FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels, more than {MOST_PIXELS:,}")
             yield image
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file; name a picture ({', '.join(_FORMATS)})") from error

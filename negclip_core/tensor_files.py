@@ -105,8 +105,9 @@ def _weight_map(index: Path) -> dict[str, str]:
 def _read_shards(index: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     names = _weight_map(index)
+    there = {path.name for path in index.parent.iterdir()}  # asking for a name that cannot be one raises
     for shard in sorted(set(names.values())):
-        if not (index.parent / shard).exists():
+        if shard not in there:
             raise RequestError(
                 f"{index}: names the shard {shard}, which is not there; fetch the whole folder"
             )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from negclip_core.errors import RequestError, reason_of
+from negclip_core.errors import RequestError
 from pipelines.console import progress
 from pipelines.options import AsJson, Quiet
 
@@ -26,16 +26,13 @@ def run(paths: Sequence[Path], column: str | None, instances: Path | None, quiet
     """
     from negclip_core.captions.audit import Audit
     from negclip_core.captions.corpus import open_corpus
+    from negclip_core.captions.inputs import read_instances
     from negclip_core.captions.misalignment import Misalignment
-    from negclip_core.files import read_json
 
     sources = open_corpus(paths, column, images=instances is not None)
     audit = Audit()
     if instances is not None:
-        try:
-            audit.misalignment = Misalignment(read_json(instances))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise RequestError(f"{instances}: not COCO instances ({reason_of(error)})") from error
+        audit.misalignment = Misalignment(read_instances(instances))
     rows = [source.rows for source in sources]
     total = None if None in rows else sum(filter(None, rows))
     with progress(total, "captions", quiet) as bar:

@@ -1,7 +1,9 @@
 """The command line: registers the verbs, prints their results, and turns errors into one line and an exit code."""
 
+import asyncio
 import errno
 import json
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +14,8 @@ import typer
 import negclip_core
 from negclip_core.errors import NegclipError, RequestError
 from pipelines import audit, compare, convert, evaluate, push, segment, synthesize, train
-from pipelines.console import clean_output
+from pipelines.console import clean_output, read_lines
+from pipelines.endings import check_arguments, out_of_memory, stop_on_signals
 from pipelines.miniature import cli as miniature
 from pipelines.options import AsJson, Device, Gate, Lora, Model, Out, Quiet, Seed, TextEncoder
 from pipelines.web import cli as web
@@ -31,6 +34,7 @@ _FULL = (
     "--device cpu"
 )
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 
 
 def show(document: Any, as_json: bool, lines: list[str]) -> None:
@@ -113,7 +117,7 @@ def parse(
     """Find the negations in texts: cue, scope, what is absent, the affirmative rest, the negative prompt."""
     from pipelines.parse import run
 
-    records = run(texts or [line.rstrip("\n") for line in sys.stdin])
+    records = run(texts or read_lines())
     lines = []
     for record in records:
         cues = ", ".join(f"{n['cue']!r} negates {n['scope']!r}" for n in record["negations"]) or "no negation"
@@ -160,30 +164,46 @@ for _verb in (segment, compare, audit, synthesize, train, convert, push, evaluat
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 failed part-way, 2 the request is wrong, 130 interrupted."""
-    sys.exit(_main())
+    """Run the command line and exit: 0 done, 1 failed part-way, 2 the request is wrong, 130 interrupted (or 128 and the signal)."""
+    with stop_on_signals() as stopped:
+        code = _main(stopped)
+    sys.exit(code)
 
 
-def _main() -> int:
+def _main(stopped: list[int]) -> int:
     try:
         _check_packages()
+        check_arguments(sys.argv[1:])
         code = app(prog_name="negclip", standalone_mode=False) or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except NegclipError as error:
+        if stopped:  # readers written in other languages make what they like of an interrupt
+            print("negclip: interrupted", file=sys.stderr)
+            return stopped[-1]
         print(f"negclip: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # who read the output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
+        return 1
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in (*_NO_ROOM, *_REFUSED):
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"negclip: {where}{error.strerror}; make room, and repeat the command", file=sys.stderr)
-        return 1
-    except (KeyboardInterrupt, typer.Abort):
+        no_room = error.errno in _NO_ROOM
+        todo = "make room, and repeat the command" if no_room else "name another file or folder"
+        print(f"negclip: {where}{error.strerror}; {todo}", file=sys.stderr)
+        return 1 if no_room else 2
+    except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
         code = 130
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
             print(f"negclip: {_FULL}", file=sys.stderr)
             return 1
         # Usage errors, by what they can do: typer brings its own copy of click, whose place differs by version.
+        if out_of_memory(error):
+            print("negclip: the memory is full; free some, or ask for less at once", file=sys.stderr)
+            return 1
         if not hasattr(error, "format_message"):
             raise
         verb = getattr(getattr(error, "ctx", None), "command_path", "negclip")
@@ -191,6 +211,7 @@ def _main() -> int:
         return 2
     if code == 130:  # typer turns an interrupt into this
         print("negclip: interrupted", file=sys.stderr)
+        code = stopped[-1] if stopped else code
     return int(code)
 
 

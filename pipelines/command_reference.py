@@ -17,7 +17,7 @@ _HEAD = """# The command line
 Written by `make docs` from `--help`; do not edit.
 
 Every verb: results on standard output (`--json`: one JSON document and nothing else there), messages and progress on
-standard error. Exit code 0: done; 1: failed part-way; 2: the request or an input is wrong; 130: interrupted.
+standard error. Exit code 0: done; 1: failed part-way; 2: the request or an input is wrong; 130: interrupted, or 128 and the signal that came.
 """
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from negclip_core.errors import RequestError
 
-__all__ = ["clean_output", "overheard", "pick_device", "progress", "warn"]
+__all__ = ["clean_output", "overheard", "pick_device", "progress", "read_lines", "warn"]
 
 _HEARD: ContextVar[list[str] | None] = ContextVar("heard", default=None)
 
@@ -44,6 +44,15 @@ def clean_output() -> Iterator[None]:
     """Within the block, what libraries print goes to standard error: standard output is for the result."""
     with redirect_stdout(sys.stderr):
         yield
+
+
+def read_lines() -> list[str]:
+    """The lines of standard input; bytes that are not UTF-8 become U+FFFD. None where it is closed."""
+    if sys.stdin is None:
+        return []
+    raw = getattr(sys.stdin, "buffer", None)
+    text = sys.stdin.read() if raw is None else raw.read().decode("utf-8", "replace")
+    return text.splitlines()
 
 
 def pick_device(name: str) -> str:

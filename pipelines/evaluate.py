@@ -26,6 +26,7 @@ Judge = Annotated[
     ),
 ]
 
+_MOST = {"seed": 2**62, "pictures": 100_000, "steps": 1000, "batch": 100_000}
 ARMS = "vanilla,negationclip,negationclip-no-gate"
 
 Suite = Annotated[
@@ -80,7 +81,7 @@ def run(
     from eval.report import suite_table, text_table, write_report
     from eval.runner import correct, run_task
     from eval.suite import held_against, load_suite
-    from negclip_core.files import make_output_folder
+    from negclip_core.files import alone_in, make_output_folder
 
     if suite and names:
         raise RequestError(f"--suite {suite}: names its tasks itself; leave out {', '.join(names)}")
@@ -99,17 +100,18 @@ def run(
 
     device = pick_device(device)
     own = chosen.options if chosen else {}
-    studio = Studio(clip, model, lora, device, wanted, options, make_output_folder(out), quiet, own)
-    folder = data or studio.drawn_data()
-    results = [
-        run_task(info, studio.subjects(info), folder, out, studio.options(info), quiet) for info in infos
-    ]
-    correct(results)
-    for result in results:
-        own_arms = [part for part in arms.split(",") if part.partition("=")[0].strip() in result.arms]
-        result.command = _command(result.task.name, ",".join(own_arms), studio, data)
-    found = held_against(chosen, results) if chosen else None
-    report = write_report(results, studio.settings(data), out, found, _card(wanted, studio))
+    with alone_in(make_output_folder(out)):
+        studio = Studio(clip, model, lora, device, wanted, options, out, quiet, own)
+        folder = data or studio.drawn_data()
+        results = [
+            run_task(info, studio.subjects(info), folder, out, studio.options(info), quiet) for info in infos
+        ]
+        correct(results)
+        for result in results:
+            own_arms = [part for part in arms.split(",") if part.partition("=")[0].strip() in result.arms]
+            result.command = _command(result.task.name, ",".join(own_arms), studio, data)
+        found = held_against(chosen, results) if chosen else None
+        report = write_report(results, studio.settings(data), out, found, _card(wanted, studio))
     document = {"tasks": {result.task.name: result.as_json() for result in results}, "report": str(report)}
     lines = [line for result in results for line in (*text_table(result), "")]
     if found:
@@ -162,6 +164,8 @@ def _check(options: dict[str, Any]) -> None:
         value = options[name]
         if value is not None and value < least:
             raise RequestError(f"--{name} {value}: expected {least} or more")
+        if value is not None and value > _MOST.get(name, value):
+            raise RequestError(f"--{name} {value}: expected {_MOST[name]} or fewer")
 
 
 def register(app: typer.Typer) -> None:

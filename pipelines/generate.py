@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Moment", "Request", "run"]
 
+_LARGEST_SIDE = 8192  # pixels
+
 
 @dataclass(frozen=True)
 class Request:
@@ -187,12 +189,17 @@ def _settings(request: Request, host: Host) -> dict[str, Any]:
         "num_inference_steps": steps if steps is not None else host.default("steps", "num_inference_steps"),
         "guidance_scale": scale if scale is not None else host.default("guidance_scale", "guidance_scale"),
     }
+    most = host.pipe.scheduler.config.get("num_train_timesteps", 1000)
+    if settings["num_inference_steps"] > most:
+        raise RequestError(f"--steps {steps}: {request.model} was trained with {most}, expected no more")
     for name, value in (("height", request.height), ("width", request.width)):
         if value is None:
             continue
         step = host.pipe.vae_scale_factor
-        if value < step or value % step:
-            raise RequestError(f"--{name} {value}: expected a multiple of {step} for {request.model}")
+        if value % step or not step <= value <= _LARGEST_SIDE:
+            raise RequestError(
+                f"--{name} {value}: expected a multiple of {step} up to {_LARGEST_SIDE} for {request.model}"
+            )
         settings[name] = value
     return settings
 
@@ -225,7 +232,9 @@ def _draw(
                     for seed in job.seeds:
                         start = time.perf_counter()
                         # One at a time: a batch of another size may round differently.
-                        image = drawn[prompt, seed, arm.name] = draw([prompt], [seed])[0]
+                        image = draw([prompt], [seed])[0]
+                        if job.request.compare:  # for the sheet
+                            drawn[prompt, seed, arm.name] = image
                         seconds = round(time.perf_counter() - start, 3)
                         path = out / f"{stem}-seed{seed}-{arm.name}.png"
                         write_png(image, path, _record(job, arm, prompt, seed, image.size))

@@ -1,6 +1,5 @@
 """What `negclip synthesize` is asked for: its options, checked, and the captions and questions that its files hold."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -122,17 +121,22 @@ class Inputs:
 
     def __init__(self, request: Request) -> None:
         from negclip_core.captions.annotated import Annotations
+        from negclip_core.captions.inputs import (
+            read_answers,
+            read_captions_file,
+            read_instances,
+            read_questions,
+        )
         from negclip_core.captions.names import COCO
 
         self.request = request
-        self.captions = _read(request.captions, ("images", "annotations"))
-        _check_captions(request.captions, self.captions)
+        self.captions = read_captions_file(request.captions)
         held: dict[str, Any] = {"images": [], "annotations": []}
         held["categories"] = [{"id": name, "name": name} for name in COCO]
         if request.instances:
-            held = _read(request.instances, ("images", "annotations", "categories"))
-        keys = ("questions", "annotations")
-        self.asked = [_read(path, (key,)) for path, key in zip(request.vqa, keys, strict=False)]
+            held = read_instances(request.instances)
+        readers = (read_questions, read_answers)
+        self.asked = [read(path) for path, read in zip(request.vqa, readers, strict=False)]
         self.annotations = Annotations(held)
 
     def settings(self) -> dict[str, Any]:
@@ -165,28 +169,3 @@ class Inputs:
                 continue
             for number, entry in enumerate(self.captions["annotations"]):
                 yield Task(pipeline, entry.get("id", number), images[entry["image_id"]], entry["caption"])
-
-
-def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text("utf-8"))
-        for key in keys:
-            document[key]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RequestError(
-            f"{path}: expected a JSON object with {', '.join(keys)} ({type(error).__name__}: {error})"
-        ) from error
-    return dict(document)
-
-
-def _check_captions(path: Path, said: dict[str, Any]) -> None:
-    """Raise RequestError where not every caption is a text of an image with an id and a name."""
-    try:
-        known = {image["id"] for image in said["images"] if image["file_name"]}
-        for entry in said["annotations"]:
-            if entry["image_id"] not in known or not isinstance(entry["caption"], str):
-                raise ValueError(f"not so of {json.dumps(entry)[:160]}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise RequestError(
-            f"{path}: expected for each caption a text and an image ({type(error).__name__}: {error})"
-        ) from error

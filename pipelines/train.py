@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Container
+from contextlib import nullcontext
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from negclip_core.errors import RequestError, UnfinishedWork, reason_of
+from negclip_core.errors import RequestError, UnfinishedWork
 from pipelines.console import clean_output
 from pipelines.options import AsJson, Device, Out, Quiet
 
@@ -98,22 +99,19 @@ def _ways(host: Any, base: "Clip", read: _Read, rows: "Tensor", split: str, quie
 
 def _write(out: Path, outcome: "Outcome", base: "Clip", made_by: dict[str, Any]) -> None:
     """The trained CLIP as an open_clip folder; low-rank updates by themselves too."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     from negclip_core.checkpoints import write_open_clip_folder
-    from negclip_core.files import atomic_path
+    from negclip_core.files import write_safetensors
     from negclip_core.training.low_rank import LORA_FILE
 
     try:
         write_open_clip_folder(out, outcome.weights, base.config, preprocess=base.checkpoint.preprocess,
                                made_by=made_by, tokenizer_folder=base.checkpoint.tokenizer_folder)  # fmt: skip
         if outcome.low_rank:
-            with atomic_path(out / LORA_FILE) as path:
-                save_file({name: tensor.contiguous() for name, tensor in outcome.low_rank.items()}, path)
-    except (OSError, SafetensorError) as error:
+            low_rank = {name: tensor.contiguous() for name, tensor in outcome.low_rank.items()}
+            write_safetensors(low_rank, out / LORA_FILE)
+    except OSError as error:
         raise UnfinishedWork(
-            f"{out}: the trained CLIP cannot be written ({reason_of(error)}); its training is kept: make room, and repeat "
+            f"{out}: the trained CLIP cannot be written ({error.strerror}); its training is kept: make room, and repeat "
             "the command"
         ) from error
 
@@ -125,7 +123,7 @@ def run(
 ) -> dict[str, Any]:  # fmt: skip
     """Train by `recipe`, with `changes` to its settings, and write an open_clip folder to `out`."""
     from negclip_core.clip import load_clip
-    from negclip_core.files import make_output_folder, provenance
+    from negclip_core.files import alone_in, make_output_folder, provenance
     from negclip_core.training import processes
     from negclip_core.training.data import split_rows
     from negclip_core.training.loop import train
@@ -138,24 +136,25 @@ def run(
     watch = Watch(out, f"{clip}: {recipe}", tensorboard)
     base = load_clip(clip)
     make_output_folder(out)
-    read = _read(captions, images, base, out, limit, max_bad_images, quiet)
-    rows = split_rows(read.captions, settings.split)
-    asked = ways = None
-    if host and (settings.asks_host() or settings.needs_host_ways()):
-        asked = _host(host, images, read.captions.images, read.features.bad, settings.bf16)
-    if settings.needs_host_ways():
-        ways = _ways(asked, base, read, rows[0], settings.split, quiet)
-    outcome = train(base.model, read.data, rows, settings, checkpoint=out / "run.ckpt", ways=ways,
-                    host=asked if settings.asks_host() else None, quiet=quiet, report=watch.report, begun=watch.begun)  # fmt: skip
-    made_by = {
-        "base": {"name": clip, "sha256": base.sha256},
-        "captions": {"name": captions.name, "sha256": read.sha256, "read": len(read.captions)},
-        "recipe": {"name": recipe, **asdict(settings)},
-        "validation_loss": outcome.validation_loss,
-        **provenance(),
-    }
-    if processes.is_first():
-        _write(out, outcome, base, made_by)
+    with alone_in(out) if processes.is_first() else nullcontext():
+        read = _read(captions, images, base, out, limit, max_bad_images, quiet)
+        rows = split_rows(read.captions, settings.split)
+        asked = ways = None
+        if host and (settings.asks_host() or settings.needs_host_ways()):
+            asked = _host(host, images, read.captions.images, read.features.bad, settings.bf16)
+        if settings.needs_host_ways():
+            ways = _ways(asked, base, read, rows[0], settings.split, quiet)
+        outcome = train(base.model, read.data, rows, settings, checkpoint=out / "run.ckpt", ways=ways, quiet=quiet,
+                        host=asked if settings.asks_host() else None, report=watch.report, begun=watch.begun)  # fmt: skip
+        made_by = {
+            "base": {"name": clip, "sha256": base.sha256},
+            "captions": {"name": captions.name, "sha256": read.sha256, "read": len(read.captions)},
+            "recipe": {"name": recipe, **asdict(settings)},
+            "validation_loss": outcome.validation_loss,
+            **provenance(),
+        }
+        if processes.is_first():
+            _write(out, outcome, base, made_by)
     processes.wait()
     return {
         "checkpoint": str(out),

@@ -72,7 +72,7 @@ def _run(words: list[str], monkeypatch: pytest.MonkeyPatch, shorter: bool) -> in
     more = SHORTER.get(words[1], []) if shorter and len(words) > 1 else []
     with monkeypatch.context() as patch:
         patch.setattr(sys, "argv", ["negclip", *words[1:], *more])
-        return cli._main()
+        return cli._main([])
 
 
 def _printed(line: str, output: str) -> bool:

@@ -172,5 +172,5 @@ def test_an_objective_and_its_recipe(
         "negclip", "train", "--captions", str(corpus / "captions.json"), "--images", str(corpus), "--clip",
         str(clip_folder), "--objective", str(recipe), "--out", str(tmp_path / "out"), "--quiet",
     ])  # fmt: skip
-    assert cli._main() == 0
+    assert cli._main([]) == 0
     assert (tmp_path / "out" / "open_clip_model.safetensors").is_file()

@@ -6,7 +6,6 @@ so a file holds for every run that draws the same pictures.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 
 from eval.judges import Answers
 from negclip_core.errors import RequestError
-from negclip_core.files import atomic_write_json, sha256_file
+from negclip_core.files import atomic_write_json, parse_json, sha256_file
 from negclip_core.images import open_image
 
 __all__ = ["LabelFile", "LabelJudge", "picture_key"]
@@ -40,7 +39,7 @@ class LabelFile:
     def read(cls, path: Path) -> "LabelFile":
         """Raises RequestError where the file is not there, is of another form, or names a picture that is not there."""
         try:
-            entries = json.loads(path.read_text("utf-8"))
+            entries = parse_json(path.read_text("utf-8"))
             if not isinstance(entries, list):
                 raise TypeError(f"got {type(entries).__name__}")
             said = [(str(entry["image"]), _answers(entry)) for entry in entries]
@@ -51,7 +50,10 @@ class LabelFile:
         images: dict[str, str] = {}
         answers: dict[str, Answers] = {}
         for image, labels in said:
-            key = picture_key(np.asarray(open_image(path.parent / image)))
+            try:
+                key = picture_key(np.asarray(open_image(path.parent / image)))
+            except RequestError as error:
+                raise RequestError(f"{path}: names a picture that cannot be read ({error})") from error
             images.setdefault(key, image)
             answers.setdefault(key, {}).update(labels)
         return cls(path, images, answers)

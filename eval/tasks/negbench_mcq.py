@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.choice import chunks, item_rng, pick, refuse_nan, sampled
-from eval.data import find_file, find_image
+from eval.data import as_text, find_file, find_image
 from eval.encoders import Scorer
 from eval.options import Options
 from eval.registry import Record, Values
@@ -47,8 +47,8 @@ def items(data: Path, options: Options) -> list[Item]:
             rows = list(csv.DictReader(file))
         found = [
             Item(str(number), find_image(data, row["image_path"]),
-                 tuple(row[f"caption_{i}"] for i in range(_CAPTIONS)), range(_CAPTIONS)[int(row["correct_answer"])],
-                 row["correct_answer_template"])
+                 tuple(as_text(row[f"caption_{i}"]) for i in range(_CAPTIONS)), range(_CAPTIONS)[int(row["correct_answer"])],
+                 as_text(row["correct_answer_template"]))
             for number, row in enumerate(rows)
         ]  # fmt: skip
     except (OSError, csv.Error, KeyError, TypeError, ValueError, IndexError) as error:

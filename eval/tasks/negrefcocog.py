@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.choice import chunks, item_rng, pick, refuse_nan, sampled
-from eval.data import Box, find_file, find_image, read_json
+from eval.data import MALFORMED, Box, as_text, find_file, find_image, read_json
 from eval.encoders import Part, Scorer
 from eval.options import Options
 from eval.registry import Record, Values
@@ -40,7 +40,7 @@ def items(data: Path, options: Options) -> list[Item]:
     path = find_file(data, "negrefcocog*.json", "NegRefCOCOg*.json")
     try:
         rows = [_item(data, path, number, row) for number, row in enumerate(read_json(path))]
-    except (KeyError, TypeError) as error:
+    except MALFORMED as error:
         raise RequestError(f"{path}: not a list of image, phrase, ref_bbox, bbox_list ({error!r})") from error
     return sampled(rows, options.limit, options.seed)
 
@@ -50,7 +50,9 @@ def _item(data: Path, path: Path, number: int, row: Record) -> Item:
     answer = tuple(float(side) for side in row["ref_bbox"])
     if answer not in boxes:
         raise RequestError(f"{path}: row {number}: ref_bbox {list(answer)} is not in bbox_list")
-    return Item(str(number), find_image(data, row["image"]), row["phrase"], boxes, boxes.index(answer))
+    return Item(
+        str(number), find_image(data, row["image"]), as_text(row["phrase"]), boxes, boxes.index(answer)
+    )
 
 
 def run(items: list[Item], done: set[str], subject: Scorer, options: Options) -> Iterator[list[Record]]:

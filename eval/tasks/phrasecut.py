@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.choice import sampled
-from eval.data import find_file, find_image, read_json
+from eval.data import MALFORMED, as_size, as_text, find_file, find_image, read_json
 from eval.masks import measure, run
 from eval.options import Options
 from eval.refer_files import Referred
@@ -30,12 +30,12 @@ def items(data: Path, options: Options) -> list[Referred]:
     path = find_file(data, f"refer_{_SHORT.get(options.split, options.split)}.json")
     try:
         sizes = {
-            image["image_id"]: (int(image["height"]), int(image["width"]))
+            image["image_id"]: as_size(image)
             for image in read_json(find_file(path.parent, "image_data_split.json"))
         }
         rows = sampled(read_json(path), options.limit, options.seed)
         return [_item(data, row, sizes[row["image_id"]]) for row in rows]
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise RequestError(
             f"{path}: not a list of task_id, image_id, phrase, Polygons whose images image_data_split.json knows ({error!r})"
         ) from error
@@ -47,5 +47,5 @@ def _item(data: Path, row: dict[str, Any], size: tuple[int, int]) -> Referred:
                 for instance in row["Polygons"]]  # fmt: skip
     phrase = row["phrase"]
     negated = has_negation(phrase)
-    return Referred(row["task_id"], find_image(data, f"{row['image_id']}.jpg"), phrase,
+    return Referred(as_text(row["task_id"]), find_image(data, f"{row['image_id']}.jpg"), phrase,
                     "negated" if negated else "affirmative", negated, size, tuple(outlines))  # fmt: skip

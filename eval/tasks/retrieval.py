@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.choice import item_rng, refuse_nan, sampled
-from eval.data import find_file, find_image, read_json
+from eval.data import MALFORMED, find_file, find_image, read_json
 from eval.encoders import Part, Scorer
 from eval.options import Options
 from eval.registry import Record, Values
@@ -49,7 +49,7 @@ def items(data: Path, options: Options) -> list[Item]:
             if not has_negation(annotation["caption"]):
                 captions.setdefault(annotation["image_id"], []).append(annotation["caption"].strip())
         names = [(image["id"], image["file_name"]) for image in document["images"] if image["id"] in captions]
-    except (KeyError, TypeError) as error:
+    except MALFORMED as error:
         raise RequestError(
             f"{path}: not COCO captions with 'images' and 'annotations' ({error!r})"
         ) from error

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from eval.choice import chunks, sampled
-from eval.data import find_file, read_json
+from eval.data import MALFORMED, as_text, find_file, read_json
 from eval.generation import Painter, pixels, save
 from eval.judges import Answers, Judge
 from eval.options import Options
@@ -65,7 +65,7 @@ def items(data: Path, options: Options) -> list[Item]:
             for position, row in enumerate(chosen)
             for which in range(options.pictures)
         ]
-    except (KeyError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise RequestError(
             f"{path}: not a list of prompts with id, prompt, family, negated, asked ({error!r})"
         ) from error
@@ -75,10 +75,11 @@ def items(data: Path, options: Options) -> list[Item]:
 
 
 def _item(row: Record, which: int, seed: int) -> Item:
-    place = row.get("place") or ""
+    place, prompt = as_text(row.get("place") or ""), as_text(row["prompt"])
+    negated, asked = (tuple(map(as_text, row[name])) for name in ("negated", "asked"))
     return Item(
-        f"{row['id']}/{which}", row["prompt"], seed, row["family"], tuple(row["negated"]), tuple(row["asked"]),
-        place if place in row["prompt"] else "", row.get("affirmative") or row["prompt"],
+        f"{row['id']}/{which}", prompt, seed, as_text(row["family"]), negated, asked, place if place in prompt else "",
+        as_text(row.get("affirmative") or prompt),
     )  # fmt: skip
 
 

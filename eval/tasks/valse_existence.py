@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.choice import chunks, item_rng, pick, refuse_nan, sampled
-from eval.data import find_file, find_image, read_json
+from eval.data import MALFORMED, as_text, find_file, find_image, read_json
 from eval.encoders import Scorer
 from eval.options import Options
 from eval.registry import Record, Values
@@ -39,11 +39,11 @@ def items(data: Path, options: Options) -> list[Item]:
     path = find_file(data, "existence.json", "*existence*.json")
     try:
         rows = [
-            Item(key, find_image(data, row["image_file"]), row["caption"], row["foil"],
+            Item(key, find_image(data, row["image_file"]), as_text(row["caption"]), as_text(row["foil"]),
                  row.get("mturk", {}).get("caption", 3) >= 2)
             for key, row in read_json(path).items()
         ]  # fmt: skip
-    except (KeyError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise RequestError(
             f"{path}: not VALSE's form, an object of rows with image_file, caption and foil ({error!r})"
         ) from error

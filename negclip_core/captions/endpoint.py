@@ -27,6 +27,7 @@ __all__ = ["Endpoint", "asked_pause_s"]
 
 _LANE = 8  # connections of one client: httpx looks at all of a client's at each call
 _PASSING = frozenset({408, 409, 429})  # and 500 and above
+_LARGEST = 16 * 2**20  # bytes of an answer
 _LONGEST_PAUSE_S = 60.0  # of ours
 _LONGEST_ASKED_S = 600.0  # of an endpoint's
 
@@ -61,13 +62,18 @@ class Endpoint:
         if not url.startswith(("http://", "https://")):
             raise RequestError(f"{self.name}: expected http://HOST:PORT/v1, or the same with #MODEL")
         key = os.environ.get("OPENAI_API_KEY")
+        if key and not (key.isascii() and key.isprintable()):
+            raise RequestError("OPENAI_API_KEY: holds what no key can, a line break perhaps; set it again")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         context = httpx2.create_ssl_context() if url.startswith("https") else False
         for start in range(0, self.connections, _LANE):
             size = min(_LANE, self.connections - start)
             limits = httpx2.Limits(max_connections=size, max_keepalive_connections=size)
-            client = httpx2.AsyncClient(base_url=url.rstrip("/"), headers=headers, timeout=self.timeout_s,
-                                        limits=limits, verify=context)  # fmt: skip
+            try:
+                client = httpx2.AsyncClient(base_url=url.rstrip("/"), headers=headers, timeout=self.timeout_s,
+                                            limits=limits, verify=context)  # fmt: skip
+            except (httpx2.InvalidURL, UnicodeError) as error:
+                raise RequestError(f"{self.name}: no address that can be called ({error})") from error
             await self._closing.enter_async_context(client)
             for _ in range(size):
                 self._free.put_nowait(client)
@@ -132,12 +138,13 @@ class Endpoint:
             await self._pause(number)
             client = await self._free.get()
             try:
-                response = await client.request(method, path, json=body)
+                async with client.stream(method, path, json=body) as response:
+                    content = await _whole(response)
                 if response.status_code == 200:
-                    document = response.json()
+                    document = json.loads(content)
                     self._answered += 1
                     return document
-            except (httpx2.TransportError, ValueError) as error:
+            except (httpx2.RequestError, ValueError, RecursionError) as error:
                 if isinstance(error, httpx2.ConnectError) and not self._answered:
                     raise RequestError(
                         f"{self.name}: cannot be reached ({error}); start it, or check the address"
@@ -146,7 +153,7 @@ class Endpoint:
                 continue
             finally:
                 self._free.put_nowait(client)
-            why = f"{response.status_code}: {_message(response.text)}"
+            why = f"{response.status_code}: {_message(content)}"
             if response.status_code not in _PASSING and response.status_code < 500:
                 raise RequestError(
                     f"{self.name}: {path} answered {why}; check the address, the model's name and OPENAI_API_KEY"
@@ -168,6 +175,16 @@ class Endpoint:
             await asyncio.sleep(min(wait, _LONGEST_PAUSE_S))
 
 
+async def _whole(response: "httpx2.Response") -> bytes:
+    """An answer's body. Raises ValueError for one that is larger than any answer is."""
+    content = bytearray()
+    async for part in response.aiter_bytes():
+        content += part
+        if len(content) > _LARGEST:
+            raise ValueError(f"the answer is larger than {_LARGEST >> 20} MiB")
+    return bytes(content)
+
+
 def _now() -> float:
     return asyncio.get_running_loop().time()
 
@@ -186,13 +203,14 @@ def asked_pause_s(header: str | None) -> float:
     return min(max(seconds, 0.0), _LONGEST_ASKED_S)
 
 
-def _message(text: str) -> str:
+def _message(content: bytes) -> str:
     """What an endpoint says went wrong, as a part of one line."""
+    text = content.decode("utf-8", "replace")
     try:
         document = json.loads(text)
         error = document.get("error", document)
         found = error.get("message", error) if isinstance(error, dict) else error
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         found = text
     said = " ".join(str(found).split())
     if key := os.environ.get("OPENAI_API_KEY"):

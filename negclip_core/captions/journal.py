@@ -9,12 +9,13 @@ same file is refused.
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from negclip_core.captions.steps import Said
 from negclip_core.captions.synthesis import Outcome, Task
-from negclip_core.errors import RequestError
+from negclip_core.errors import RequestError, UnfinishedWork
 
 __all__ = ["TABLES", "Journal"]
 
@@ -55,7 +56,7 @@ class Journal:
 
     def __init__(self, path: Path, settings: Mapping[str, Any] | None, *, paid: bool, group: int) -> None:
         self.path, self.paid, self._group, self._waiting = path, paid, group, 0
-        try:
+        with self._readable():
             self._file = sqlite3.connect(path, timeout=0)
             self._file.executescript(
                 "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + TABLES
@@ -65,13 +66,23 @@ class Journal:
                 self._agree(dict(settings) | {"paid": paid})
             self._continued = self._holds("tasks") or self._holds("answers")
             self._file.commit()
-        except sqlite3.DatabaseError as error:
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Turns what a damaged file, or a disk that is full, raises into one line."""
+        try:
+            yield
+        except (sqlite3.Error, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             if "locked" in str(error):
                 raise RequestError(
-                    f"{path}: another run is writing to it; wait for it, or choose another --out"
+                    f"{self.path}: another run is writing to it; wait for it, or choose another --out"
+                ) from error
+            if isinstance(error, sqlite3.OperationalError) and ("full" in str(error) or "I/O" in str(error)):
+                raise UnfinishedWork(
+                    f"{self.path}: cannot be written ({error}); make room, and repeat the command"
                 ) from error
             raise RequestError(
-                f"{path}: not a journal of negclip synthesize ({error}); remove it, or choose another --out"
+                f"{self.path}: not a journal of negclip synthesize ({error}); remove it, or choose another --out"
             ) from error
 
     def _holds(self, table: str) -> bool:
@@ -79,10 +90,9 @@ class Journal:
 
     def settings(self) -> dict[str, Any]:
         """What its answers and ends depend on."""
-        return {
-            name: json.loads(value)
-            for name, value in self._file.execute("SELECT * FROM settings ORDER BY name")
-        }
+        with self._readable():
+            rows = self._file.execute("SELECT * FROM settings ORDER BY name")
+            return {name: json.loads(value) for name, value in rows}
 
     def _agree(self, settings: dict[str, Any]) -> None:
         before = self.settings()
@@ -106,15 +116,24 @@ class Journal:
 
     def ended(self, number: int) -> bool:
         """Whether a task has come to its end."""
-        found = self._continued and self._file.execute("SELECT 1 FROM tasks WHERE number = ?", (number,))
-        return bool(found and found.fetchone())
+        if not self._continued:
+            return False
+        with self._readable():
+            found = self._file.execute("SELECT 1 FROM tasks WHERE number = ?", (number,))
+            return found.fetchone() is not None
 
     def said(self, number: int) -> Said | None:
         """What roles said of a task so far, and where more of it is kept; None where nothing is paid for."""
         if not self.paid:
             return None
-        rows = self._file.execute("SELECT step, who, again, answer FROM answers WHERE number = ?", (number,))
-        return _Said(self, number, {tuple(key): answer for *key, answer in rows})
+        with self._readable():
+            rows = self._file.execute(
+                "SELECT step, who, again, answer FROM answers WHERE number = ?", (number,)
+            )
+            answers = {tuple(key): answer for *key, answer in rows}
+            for answer in answers.values():
+                json.loads(answer)  # or it shows where nobody can say which file is damaged
+            return _Said(self, number, answers)
 
     def finish(self, number: int, task: Task, outcome: Outcome) -> None:
         """Write down how a task ended."""
@@ -125,60 +144,72 @@ class Journal:
 
     def put(self, table: str, row: tuple[Any, ...]) -> None:
         """Write down a row."""
-        self._file.execute(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+        with self._readable():
+            self._file.execute(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
         self._waiting += 1
         if self._waiting >= self._group:
             self.commit()
 
     def commit(self) -> None:
         """Make what was written down so far outlive the process."""
-        self._file.commit()
+        with self._readable():
+            self._file.commit()
         self._waiting = 0
 
     def counts(self) -> dict[str, Any]:
         """Of the tasks that have ended: `read`, `proposed`, `verified_absent`, `written`, `refuted`, `rejected`."""
-        row = self._file.execute(
-            "SELECT count(*), total(proposed), total(verified_absent), total(state = 'absent'), total(state = 'present') "
-            "FROM tasks"
-        ).fetchone()
-        found: dict[str, Any] = dict(
-            zip(("read", "proposed", "verified_absent", "written", "refuted"), map(int, row), strict=True)
-        )
-        found["rejected"] = dict(self._file.execute(
-            "SELECT reason, count(*) FROM tasks WHERE state = 'rejected' GROUP BY reason ORDER BY count(*) DESC, reason"
-        ))  # fmt: skip
-        return found
+        with self._readable():
+            row = self._file.execute(
+                "SELECT count(*), total(proposed), total(verified_absent), total(state = 'absent'), "
+                "total(state = 'present') FROM tasks"
+            ).fetchone()
+            found: dict[str, Any] = dict(
+                zip(("read", "proposed", "verified_absent", "written", "refuted"), map(int, row), strict=True)
+            )
+            found["rejected"] = dict(self._file.execute(
+                "SELECT reason, count(*) FROM tasks WHERE state = 'rejected' GROUP BY reason "
+                "ORDER BY count(*) DESC, reason"
+            ))  # fmt: skip
+            return found
 
     def verified(self) -> tuple[dict[str, dict[str, int]], int]:
         """How often each verifier said absent, present or neither, and how many things were called both."""
-        found: dict[str, dict[str, int]] = {}
-        rows = self._file.execute(
-            "SELECT who, answer, count(*) FROM answers WHERE who != '' AND answer IN ('true', 'false', 'null') "
-            "GROUP BY who, answer"
-        )
-        names = {"false": "absent", "true": "present", "null": "unsure"}
-        for who, answer, count in rows:
-            found.setdefault(who, dict.fromkeys(names.values(), 0))[names[answer]] = count
-        disputed = self._file.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM answers WHERE who != '' AND answer IN ('true', 'false') "
-            "GROUP BY number, step HAVING count(DISTINCT answer) > 1)"
-        )
-        return found, int(disputed.fetchone()[0])
+        with self._readable():
+            found: dict[str, dict[str, int]] = {}
+            rows = self._file.execute(
+                "SELECT who, answer, count(*) FROM answers WHERE who != '' AND answer IN ('true', 'false', 'null') "
+                "GROUP BY who, answer"
+            )
+            names = {"false": "absent", "true": "present", "null": "unsure"}
+            for who, answer, count in rows:
+                found.setdefault(who, dict.fromkeys(names.values(), 0))[names[answer]] = count
+            disputed = self._file.execute(
+                "SELECT count(*) FROM (SELECT 1 FROM answers WHERE who != '' AND answer IN ('true', 'false') "
+                "GROUP BY number, step HAVING count(DISTINCT answer) > 1)"
+            )
+            return found, int(disputed.fetchone()[0])
 
     def entries(self, state: str) -> Iterator[str]:
         """The entries in a state, "absent" or "present", as JSON in the inputs' order."""
-        rows = self._file.execute("SELECT entry FROM tasks WHERE state = ? ORDER BY number", (state,))
-        return (entry for (entry,) in rows)
+        with self._readable():
+            rows = self._file.execute("SELECT entry FROM tasks WHERE state = ? ORDER BY number", (state,))
+            for (entry,) in rows:
+                if not isinstance(json.loads(entry), dict):
+                    raise ValueError("an entry is no object")
+                yield entry
 
     def images(self) -> set[Any]:
         """The ids of the images that have an entry."""
-        rows = self._file.execute("SELECT DISTINCT image_id FROM tasks WHERE image_id IS NOT NULL")
-        return {image for (image,) in rows}
+        with self._readable():
+            rows = self._file.execute("SELECT DISTINCT image_id FROM tasks WHERE image_id IS NOT NULL")
+            return {image for (image,) in rows}
 
     def close(self) -> None:
         """Commit and let go of the file."""
-        self.commit()
-        self._file.close()
+        try:
+            self.commit()
+        finally:
+            self._file.close()
 
 
 class _Said:

@@ -1,11 +1,14 @@
 """Where a text holds a negation cue, and where it only looks so ("no. 1", "can't wait", a sign's words)."""
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import islice
 
 from negclip_core.negation.lexicon import DATA
 
 _TRIGGERS = frozenset(DATA["triggers"])
+_MOST = 1000  # cues of a text: none of a few sentences has as many, and a million would take an hour
 _LETTERS = re.compile(r"[a-z]+")
 # A sign's words in quotes; tokenised apostrophes ("man ' s") stand apart from both neighbours: no quotes.
 _QUOTED = re.compile(
@@ -56,12 +59,18 @@ def _cue(found: re.Match[str]) -> Cue:
 
 
 def find_cues(text: str) -> list[Cue]:
-    """The cues of a text, in order and without overlap; empty when it holds no negation."""
+    """The first thousand cues of a text, in order and without overlap; empty when it holds no negation."""
     if not may_hold_cue(text):
         return []
-    cues = [_cue(found) for found in _SCAN.finditer(text) if found["friend"] is None]
+    cues = [_cue(each) for each in islice((m for m in _SCAN.finditer(text) if m["friend"] is None), _MOST)]
     if not cues:
         return []
     # A prompt that is wholly in quotes was quoted by its sender, not by a sign painter.
     quoted = [m.span() for m in _QUOTED.finditer(text) if m.group() != text.strip()]
-    return [cue for cue in cues if not any(a < cue.span[0] < b for a, b in quoted)]
+    return [cue for cue in cues if not _within(quoted, cue.span[0])]
+
+
+def _within(spans: list[tuple[int, int]], place: int) -> bool:
+    """Whether a place is inside one of the spans, which are in order."""
+    before = bisect_left(spans, (place, place)) - 1
+    return before >= 0 and place < spans[before][1]

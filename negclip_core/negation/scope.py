@@ -20,6 +20,7 @@ from negclip_core.negation.phrases import (
 from negclip_core.negation.tokens import Span, Token
 
 _EMPTY = lex.CARRIERS | lex.CONJUNCTIONS
+_FAR = 200  # tokens that are looked back over: no sentence is longer, and "no" a million times must not take a day
 _PERFECT = frozenset({"can", "has", "have"})
 _TAKES_BARE_VERB = frozenset({"do", "does", "did", "to", "can", "ca", "could", "will", "wo", "would"})
 
@@ -201,12 +202,12 @@ def _neither_of(tokens: Sequence[Token], i: int) -> int:
     """Where the "neither" of a "nor" at i stands, as both share its place; i itself without one."""
     if tokens[i].word != "nor":
         return i
-    return next((k for k in range(i - 1, -1, -1) if tokens[k].word == "neither"), i)
+    return next((k for k in range(i - 1, max(-1, i - _FAR), -1) if tokens[k].word == "neither"), i)
 
 
 def _nothing_before(tokens: Sequence[Token], i: int) -> bool:
     """Whether only words like "there are" stand before i, so that a place after it is all that stays."""
-    for k in range(i - 1, -1, -1):
+    for k in range(i - 1, max(-1, i - _FAR), -1):
         if tokens[k].word == ".":
             return True
         if tokens[k].is_word and tokens[k].word not in _EMPTY:

@@ -13,14 +13,13 @@ thing where it is not the picture.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from negclip_core.errors import RequestError
-from negclip_core.files import sha256_file
+from negclip_core.files import parse_json, sha256_file
 from negclip_core.language import parse
 from negclip_core.training.shards import rows_of_shards
 
@@ -81,13 +80,18 @@ def _record(entry: dict[str, Any], file_name: str, negated: str, holds: bool) ->
     absent = entry.get("absent") or denied
     asserted = entry.get("asserted") or f"{affirmative} with {' and '.join(absent)}".strip()
     of = f" of {entry['of']}" if entry.get("of") else ""
+    if isinstance(absent, str):
+        raise TypeError("'absent' is a text, not a list of them")
+    texts = (file_name, entry["caption"], negated, affirmative, asserted, *absent)
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise TypeError(f"{wrong[0]!r} is no text")
     things = tuple(f"{thing}{of}" for thing in absent)
     return NegatedCaption(file_name, entry["caption"], negated, affirmative, asserted, holds, things)
 
 
 def _coco(path: Path) -> list[NegatedCaption]:
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = parse_json(path.read_text("utf-8"))
         names = {image["id"]: image["file_name"] for image in document["images"]}
         records = [
             _record(entry, names[entry["image_id"]], entry["updated_caption"], True)
@@ -127,7 +131,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    row = json.loads(line)
+                    row = parse_json(line)
                     if not isinstance(row, dict):
                         raise ValueError(f"a JSON object is expected, not {type(row).__name__}")
                     yield f"line {number}", row
@@ -148,5 +152,5 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield f"row {number}", row
-    except (OSError, ArrowException) as error:
+    except (OSError, ValueError, ArrowException) as error:
         raise RequestError(f"{path}: not a Parquet file that can be read ({error})") from error

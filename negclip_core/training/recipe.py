@@ -1,7 +1,8 @@
 """A recipe says how a text tower is trained: objectives, rows, optimizer settings. Recipes are files (`recipes/`)."""
 
 import json
-from dataclasses import dataclass, fields
+import math
+from dataclasses import MISSING, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,12 @@ class Recipe:
         return any(objective.get("through_host", False) for objective in self.objectives)
 
 
+_RANGES: dict[str, tuple[float, float]] = {
+    "learning_rate": (0, 1e3), "batch_size": (1, 2**24), "epochs": (1, 10**6), "seed": (0, 2**31), "warm_up": (0, 10**9),
+    "patience": (0, 10**6), "lora_rank": (0, 2**16),
+}  # fmt: skip
+
+
 def _folder() -> Path:
     return Path(str(files(__package__).joinpath("recipes")))
 
@@ -57,17 +64,42 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
     path = _folder() / f"{name}.json" if name in recipe_names() else Path(name)
     try:
         settings = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(
             f"recipe {name!r} cannot be read; there are: {', '.join(recipe_names())}"
         ) from error
+    if not isinstance(settings, dict):
+        raise RequestError(f"recipe {name!r}: expected a JSON object of settings")
     settings |= {key: value for key, value in changes.items() if value is not None}
     known = {field.name for field in fields(Recipe)}
     if unknown := sorted(settings.keys() - known):
         raise RequestError(
             f"recipe {name!r}: no setting {unknown[0]!r}; there are: {', '.join(sorted(known))}"
         )
-    for name in ("objectives", "frozen"):
-        if name in settings:
-            settings[name] = tuple(settings[name])
+    for field in fields(Recipe):
+        if field.name not in settings and field.default is MISSING:
+            raise RequestError(f"recipe {name!r}: has no {field.name!r}")
+        if field.name in settings and not _is_a(field.type, settings[field.name]):
+            raise RequestError(f"recipe {name!r}: {field.name} cannot be {settings[field.name]!r}")
+    for part, (least, most) in _RANGES.items():
+        if part in settings and not least <= settings[part] <= most:
+            raise RequestError(
+                f"recipe {name!r}: {part} {settings[part]}: expected a number from {least} to {most}"
+            )
+    for part in ("objectives", "frozen"):
+        if part in settings:
+            settings[part] = tuple(settings[part])
     return Recipe(**settings)
+
+
+def _is_a(kind: Any, value: Any) -> bool:
+    """Whether a value from JSON is of a setting's kind."""
+    if kind is float:
+        return type(value) in (int, float) and abs(value) < math.inf
+    if kind in (int, str, bool):
+        return type(value) is kind
+    if not isinstance(value, list | tuple):
+        return False
+    if kind == tuple[str, ...]:
+        return all(isinstance(part, str) for part in value)
+    return all(isinstance(part, dict) and isinstance(part.get("name"), str) for part in value)

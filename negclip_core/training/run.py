@@ -10,7 +10,7 @@ import torch
 from open_clip.model import CLIP
 from torch import Tensor
 
-from negclip_core.errors import RequestError, UnfinishedWork
+from negclip_core.errors import RequestError, UnfinishedWork, reason_of
 from negclip_core.precision import mixed_precision
 from negclip_core.training import processes
 from negclip_core.training.data import TrainingSet
@@ -108,16 +108,26 @@ class Run:
         state = states.load()
         if state is None:
             return
-        if "recipe" not in state or _settings(state["recipe"]) != _settings(json.dumps(asdict(self.recipe))):
+        try:
+            same = _settings(state["recipe"]) == _settings(json.dumps(asdict(self.recipe)))
+        except (LookupError, RecursionError, TypeError, ValueError):
+            same = False
+        if not same:
             raise RequestError(
                 f"{states.path}: belongs to a run with other settings; give another --out, or delete it to start anew"
             )
-        self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
-        self.best = state["best"]
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(state["parameters"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            self.losses = [float(loss) for loss in state["losses"]]
+            self.best = {name: state["best"][name].view_as(p) for name, p in self.parameters.items()}
+            with torch.no_grad():
+                for name, parameter in self.parameters.items():
+                    parameter.copy_(state["parameters"][name])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise RequestError(
+                f"{states.path}: is not a state of this run ({reason_of(error)}); give another --out, or delete it to start anew"
+            ) from error
 
 
 def _settings(recipe: str) -> dict[str, Any]:

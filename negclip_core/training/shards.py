@@ -1,7 +1,7 @@
 """Webdataset shards: tar files in which a picture and what is said of it are neighbours that share a name."""
 
+import errno
 import io
-import json
 import tarfile
 from collections.abc import Iterator
 from functools import lru_cache
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from negclip_core.errors import RequestError
+from negclip_core.files import parse_json
 from negclip_core.images import SUFFIXES
 
 __all__ = ["file_of", "open_named", "rows_of_shards"]
@@ -41,7 +42,7 @@ def _rows(shard: str, archive: tarfile.TarFile) -> Iterator[tuple[str, dict[str,
         key = f"{folder}/{key}"
         here = waiting.setdefault(key, {})
         if suffix.lower() == "json" and (content := archive.extractfile(member)) is not None:
-            here["row"] = json.loads(content.read())
+            here["row"] = parse_json(content.read().decode("utf-8"))
         elif f".{suffix.lower()}" in SUFFIXES:
             here["picture"] = member.name
         if here.keys() == {"row", "picture"}:
@@ -54,7 +55,13 @@ def _rows(shard: str, archive: tarfile.TarFile) -> Iterator[tuple[str, dict[str,
 
 
 def file_of(folder: Path, name: str) -> Path:
-    """The file that a name within `folder` is in: the shard's, of a member's name such as "000.tar/a.jpg"."""
+    """The file that a name within `folder` is in: the shard's, of a member's name such as "000.tar/a.jpg".
+
+    Raises:
+        FileNotFoundError: the name leads out of the folder, or cannot be one.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+        raise FileNotFoundError(errno.ENOENT, "leads out of its folder, or is no name", name)
     shard, mark, _ = name.partition(".tar/")
     return folder / (f"{shard}.tar" if mark else name)
 

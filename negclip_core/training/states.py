@@ -2,7 +2,9 @@
 
 import os
 import pickle
+import struct
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -15,7 +17,10 @@ from negclip_core.training import processes
 
 __all__ = ["States"]
 
-_DAMAGE = (BadZipFile, EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError)
+_DAMAGE = (
+    AttributeError, BadZipFile, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError,
+    struct.error, zlib.error,
+)  # fmt: skip
 
 
 class States:
@@ -91,5 +96,7 @@ def _read(path: Path) -> dict[str, Any]:
     with ZipFile(path) as archive:
         if (wrong := archive.testzip()) is not None:
             raise ValueError(f"the checksum of {wrong} is wrong")
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True)
+    if not isinstance(state, dict):
+        raise ValueError(f"it holds a {type(state).__name__}")
     return state

@@ -26,7 +26,7 @@ from transformers import CLIPTokenizer
 from negclip_core.checkpoints import write_open_clip_folder
 from negclip_core.clip import load_clip
 from negclip_core.errors import RequestError
-from negclip_core.files import atomic_write_json, provenance
+from negclip_core.files import atomic_write_json, provenance, read_json
 from negclip_core.world.scenes import Scene
 from negclip_core.world.tokenizer import write_tokenizer
 from pipelines import synthesize, train
@@ -261,7 +261,7 @@ def run(
     record = folder / "plan.json"
     folder.mkdir(parents=True, exist_ok=True)
     settings = json.loads(json.dumps(asdict(plan)))
-    if record.exists() and json.loads(record.read_text("utf-8")) != settings:
+    if record.exists() and read_json(record) != settings:
         raise RequestError(f"{folder}: holds a build with another plan; give another --out, or delete it")
     atomic_write_json(record, settings)
     work = _Work(folder, plan, quiet)

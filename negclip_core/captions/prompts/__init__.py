@@ -16,6 +16,7 @@ from string import Template
 from typing import Any
 
 from negclip_core.captions.synthesis import Rejected
+from negclip_core.files import parse_json
 
 __all__ = ["Prompt", "fingerprint", "load_prompt"]
 
@@ -50,7 +51,7 @@ class Prompt:
         if fenced := _FENCE.fullmatch(content):
             content = fenced[1]
         try:
-            answer = json.loads(content)
+            answer = parse_json(content)
         except (ValueError, RecursionError) as error:
             refused = _REFUSAL.match(content)
             raise Rejected("refused" if refused else "malformed answer", again=True) from error
@@ -59,7 +60,12 @@ class Prompt:
         text: str = answer[self.key].strip()
         if self.choices:
             text = text.lower().rstrip(".")
-        if not text or "\n" in text or len(text) > _LONGEST or (self.choices and text not in self.choices):
+        if (
+            not text
+            or len(text.splitlines()) > 1
+            or len(text) > _LONGEST
+            or (self.choices and text not in self.choices)
+        ):
             raise Rejected("malformed answer", again=True)
         return text
 
