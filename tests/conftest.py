@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,3 +225,22 @@ def data(clip: "Clip", corpus: Path, tmp_path: Path) -> "TrainingSet":
     table = torch.nn.functional.normalize(torch.randn(len(captions.images), 32), dim=1)
     features = Features(table, {name: row for row, name in enumerate(captions.images)}, {})
     return TrainingSet.make(captions, features, clip.tokenizer)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., str]]:
+    """Start a fake endpoint with options of its command line; its address."""
+    root = Path(__file__).parents[1]
+    with ExitStack() as stack:
+
+        def start(*options: object) -> str:
+            words = [sys.executable, str(root / "tests" / "fake_endpoint.py"), *map(str, options)]
+            environment = os.environ | {"PYTHONPATH": str(root), "NO_PROXY": "127.0.0.1"}
+            process = stack.enter_context(
+                subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=root, env=environment)
+            )
+            stack.callback(process.terminate)
+            assert process.stdout is not None
+            return process.stdout.readline().strip()
+
+        yield start

@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -27,23 +26,6 @@ from pipelines.synthesize import run
 
 ROOT = Path(__file__).parents[1]
 Serve = Callable[..., str]
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Start a fake endpoint with options of its command line; its address."""
-    with ExitStack() as stack:
-
-        def start(*options: object) -> str:
-            words = [sys.executable, str(ROOT / "tests" / "fake_endpoint.py"), *map(str, options)]
-            process = stack.enter_context(
-                subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=_environment())
-            )
-            stack.callback(process.terminate)
-            assert process.stdout is not None
-            return process.stdout.readline().strip()
-
-        yield start
 
 
 @pytest.fixture(scope="module")

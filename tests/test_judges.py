@@ -1,11 +1,7 @@
 """Judges of pictures: models that answer questions, detectors, endpoints; tiny, with the true architectures."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,24 +20,6 @@ from pipelines.miniature import export
 ROOT = Path(__file__).parents[1]
 PICTURES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
 ASKED = (("car", "dog"), (), ("man with hat", "glasses", "car"))
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., str]]:
-    """Start a fake endpoint with options of its command line; its address."""
-    with ExitStack() as stack:
-
-        def start(*options: object) -> str:
-            words = [sys.executable, str(ROOT / "tests" / "fake_endpoint.py"), *map(str, options)]
-            environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}
-            process = stack.enter_context(
-                subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
-            )
-            stack.callback(process.terminate)
-            assert process.stdout is not None
-            return process.stdout.readline().strip()
-
-        yield start
 
 
 def test_questions_are_plain_and_answers_are_not_guessed() -> None:

@@ -4,12 +4,11 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -57,24 +56,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     document["annotations"] = document["annotations"][:CAPTIONS]
     files["captions"].write_text(json.dumps(document), "utf-8")
     return files
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., str]]:
-    """Start a fake endpoint with options of its command line; its address."""
-    with ExitStack() as stack:
-
-        def start(*options: object) -> str:
-            words = [sys.executable, str(ROOT / "tests" / "fake_endpoint.py"), *map(str, options)]
-            environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}
-            process = stack.enter_context(
-                subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
-            )
-            stack.callback(process.terminate)
-            assert process.stdout is not None
-            return process.stdout.readline().strip()
-
-        yield start
 
 
 def _stats(address: str) -> dict[str, Any]:

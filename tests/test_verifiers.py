@@ -2,11 +2,7 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -29,24 +25,6 @@ from pipelines.synthesize import run
 
 ROOT = Path(__file__).parents[1]
 THINGS = ("dog", "cat", "car")
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., str]]:
-    """Start a fake endpoint with options of its command line; its address."""
-    with ExitStack() as stack:
-
-        def start(*options: object) -> str:
-            words = [sys.executable, str(ROOT / "tests" / "fake_endpoint.py"), *map(str, options)]
-            environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}
-            process = stack.enter_context(
-                subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
-            )
-            stack.callback(process.terminate)
-            assert process.stdout is not None
-            return process.stdout.readline().strip()
-
-        yield start
 
 
 @pytest.fixture(scope="module")
