@@ -113,7 +113,7 @@ class FakeEndpoint:
         return json.dumps({key: said})
 
     def _look(self, text: str, picture: str, chance: float, fault: str) -> str:
-        thing = _last(r"(?:any|an?) (.*) in the (?:image|picture)", text)
+        thing = _last(r"(?:any|an?) (.*) in the (?:image|picture)|wear or hold (?:an? )?(.*)\?", text)
         kinds = self.shown.get(hashlib.sha256(picture.encode()).hexdigest())
         if kinds is None:
             return ("no", "no", "no", "yes", "unsure")[int(chance * 5)]
@@ -133,7 +133,8 @@ def _write(text: str, picture: str, chance: float, fault: str) -> str:
 
 
 def _last(pattern: str, text: str) -> str:
-    return str(re.findall(pattern, text, re.MULTILINE)[-1])
+    found = re.findall(pattern, text, re.MULTILINE)[-1]
+    return found if isinstance(found, str) else "".join(found)
 
 
 def _chance(words: str) -> Any:
