@@ -83,7 +83,11 @@ class _Visit:
 
 
 _PIXELS = """async image => {
-    await image.decode();
+    // The page puts a new picture in the place of the one before, and between them there is none to decode.
+    for (let left = 20; ; left--) {
+        try { await image.decode(); break } catch (error) { if (!left) throw error }
+        await new Promise(done => setTimeout(done, 250));
+    }
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
     canvas.getContext("2d").drawImage(image, 0, 0);

@@ -149,7 +149,8 @@ def _named(forms: Collection[str], text: str) -> bool:
 
 def _question(claim: Claim) -> str:
     if claim.how == "worn":
-        return f"Does the {claim.of} in the image wear or hold {article(claim.thing)} {claim.thing}?"
+        thing = claim.thing if claim.thing.endswith("s") else f"{article(claim.thing)} {claim.thing}"
+        return f"Does the {claim.of} in the image wear or hold {thing}?"
     return f"Is there any {claim.thing} in the image, even a small one or a part of one?"
 
 

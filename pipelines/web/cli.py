@@ -1,7 +1,6 @@
 """`negclip web`: serve the page."""
 
 import os
-import signal
 import socket
 import tempfile
 from importlib.util import find_spec
@@ -39,8 +38,6 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Serve a page to play on: pictures, masks and similarities, vanilla CLIP beside NegationCLIP."""
         _check(host, port)
-        # A service's way to end it, so that the folder goes then too.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with tempfile.TemporaryDirectory(prefix="negclip-web-") as name:
             _keep_to_itself(Path(name))
             with clean_output():
