@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import Any
 
-from negclip_core.errors import RequestError
+from negclip_core.errors import RequestError, reason_of
 
 __all__ = ["ATTENTION", "choose_attention", "use_attention"]
 
@@ -28,7 +28,20 @@ def choose_attention(name: str, device: str) -> str:
     return name
 
 
-def use_attention(pipe: Any, name: str) -> None:
-    """Let a diffusers pipeline compute with "sdpa", which it does by itself, or "xformers"."""
-    if name == "xformers":
+def use_attention(pipe: Any, chosen: str, asked: str) -> None:
+    """Let a diffusers pipeline compute with "sdpa", which it does by itself, or "xformers", as was chosen.
+
+    Raises:
+        RequestError: xformers was asked for, and cannot compute here; if it was not, the pipeline stays as it is.
+    """
+    if chosen == "sdpa":
+        return
+    try:
         pipe.enable_xformers_memory_efficient_attention()
+    except (ImportError, NotImplementedError, RuntimeError, ValueError) as error:
+        # diffusers tries it once: a build for another torch or CUDA is installed, and has no kernels.
+        if asked == "xformers":
+            raise RequestError(
+                f"--attention xformers: is installed, and cannot compute here ({reason_of(error)}); install the build for "
+                "this torch, or leave it out"
+            ) from error

@@ -29,21 +29,22 @@ class Denoiser:
         self.bf16 = bf16
         self.alphas = pipe.scheduler.alphas_cumprod
         parts = []
-        with torch.no_grad(), mixed_precision(bf16):
+        with torch.no_grad(), mixed_precision(bf16, pipe.device):
             for part in images.split(_BATCH):
-                latents = pipe.vae.encode(part.to(pipe.vae.dtype)).latent_dist.mode()
-                parts.append((latents * pipe.vae.config.scaling_factor).half())
+                latents = pipe.vae.encode(part.to(pipe.vae.device, pipe.vae.dtype)).latent_dist.mode()
+                parts.append((latents * pipe.vae.config.scaling_factor).half().cpu())
         self.latents = torch.cat(parts)
 
     def noisy(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents float32 [n, c, h, w] of the images at uniformly drawn times int64 [n], from torch's generator."""
+        """Latents float32 [n, c, h, w] of the images at uniformly drawn times int64 [n], from the processor's generator."""
         clean = self.latents[images].float()
         times = torch.randint(len(self.alphas), (len(images),))
         alpha = self.alphas[times][:, None, None, None]
-        return alpha.sqrt() * clean + (1 - alpha).sqrt() * torch.randn_like(clean), times
+        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * torch.randn_like(clean)
+        return noisy.to(self.unet.device), times.to(self.unet.device)
 
     def predict(self, latents: Tensor, times: Tensor, states: Tensor) -> Tensor:
         """The UNet's output float [n, c, h, w] (noise or velocity, as it was trained)."""
-        with mixed_precision(self.bf16):
+        with mixed_precision(self.bf16, self.unet.device):
             output: Tensor = self.unet(latents, times, states).sample
         return output

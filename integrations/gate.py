@@ -16,6 +16,10 @@ from negclip_core.language import has_negation
 __all__ = ["GatedTextEncoder", "negates"]
 
 
+# What accelerate leaves on a module that it offloads, and takes away again from the one where it finds it.
+_OF_HOOKS = ("_hf_hook", "_old_forward")
+
+
 def negates(decoded: str) -> bool:
     """Whether a prompt negates, given as CLIP's tokenizer decodes it: in lower case, with spaces around punctuation."""
     spaced = decoded.replace("</w>", " ")  # a tokenizer that was deep-copied forgets how its words end
@@ -48,7 +52,7 @@ class GatedTextEncoder(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name == "vanilla":
+            if name == "vanilla" or name in _OF_HOOKS:
                 raise
             return getattr(self.vanilla, name)
 
@@ -79,6 +83,8 @@ class GatedTextEncoder(nn.Module):
         if not any(rows):
             return own
         place = next(self.encoder.parameters()).device
+        if place.type == "meta":  # offloaded layer by layer; hooks bring what goes in to where they compute
+            place = input_ids.device
         moved = [value.to(place) if isinstance(value, Tensor) else value for value in args]
         options = {
             name: value.to(place) if isinstance(value, Tensor) else value for name, value in options.items()

@@ -5,7 +5,7 @@ Which module of which pipeline is a slot, and what the host reads from it, stand
 
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from integrations.fit import check_weights, refuse_misfit
 from integrations.gate import GatedTextEncoder
+from integrations.offload import parts_at_hand
 from integrations.swap import Swap
 from negclip_core.clip import Clip
 from negclip_core.errors import RequestError
@@ -93,7 +94,7 @@ def _check_slot(pipe: Any, slot: Slot, encoder: Clip) -> None:
 
 
 def swap_text_encoder(pipe: Any, encoder: Clip, gate: bool = True) -> Swap:
-    """Put a CLIP's text tower into a pipeline's slot, in the pipeline's dtype and on its device.
+    """Put a CLIP's text tower into a pipeline's slot, in the pipeline's dtype and on its device, or offloaded with it.
 
     Args:
         pipe: a diffusers pipeline of `stable_diffusion_slots.json`.
@@ -104,15 +105,21 @@ def swap_text_encoder(pipe: Any, encoder: Clip, gate: bool = True) -> Swap:
         RequestError: the encoder does not fit; then nothing has been changed.
     """
     slot = check_fit(pipe, encoder)
-    own = getattr(pipe, slot.module)
-    new = encoder.text_encoder(slot.kind.endswith("WithProjection"), own.config.num_hidden_layers)
-    _learn_words(new, own)
-    new = new.to(device=pipe._execution_device, dtype=own.dtype)
-    check_weights(encoder, new)
-    replacement = GatedTextEncoder(own, new, getattr(pipe, slot.tokenizer)) if gate else new
-    # Assigning registers the class anew; what was registered before may have been more precise.
-    registered = {slot.module: pipe.config[slot.module]}
-    return Swap(pipe, {slot.module: replacement}, lambda: pipe.register_to_config(**registered))
+    with parts_at_hand(pipe):
+        own = getattr(pipe, slot.module)
+        new = encoder.text_encoder(slot.kind.endswith("WithProjection"), own.config.num_hidden_layers)
+        _learn_words(new, own)
+        new = new.to(device=pipe._execution_device, dtype=own.dtype)
+        check_weights(encoder, new)
+        replacement = GatedTextEncoder(own, new, getattr(pipe, slot.tokenizer)) if gate else new
+        # Assigning registers the class anew; what was registered before may have been more precise.
+        registered = {slot.module: pipe.config[slot.module]}
+        return Swap(
+            pipe,
+            {slot.module: replacement},
+            lambda: pipe.register_to_config(**registered),
+            partial(parts_at_hand, pipe),
+        )
 
 
 def _learn_words(new: Any, own: Any) -> None:

@@ -1,6 +1,7 @@
 """A swap in force: modules of a host that others stand in for, until they are put back exactly."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -15,10 +16,15 @@ class Swap:
     """A swap that is in force until `restore()`, or until the end of its `with` block."""
 
     def __init__(
-        self, owner: Any, replacements: Mapping[str, nn.Module], restored: Callable[[], None] = lambda: None
-    ) -> None:
-        """Put `replacements` into the attributes of `owner` that they are named by; `restored` is called at the end."""
-        self._owner, self._replacements, self._restored = owner, dict(replacements), restored
+        self, owner: Any, replacements: Mapping[str, nn.Module], restored: Callable[[], None] = lambda: None,
+        restoring: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:  # fmt: skip
+        """Put `replacements` into the attributes of `owner` that they are named by.
+
+        The originals are put back within `restoring()`, and then `restored` is called.
+        """
+        self._owner, self._replacements = owner, dict(replacements)
+        self._restored, self._restoring = restored, restoring
         self._originals = {name: getattr(owner, name) for name in replacements}
         for name, module in replacements.items():
             setattr(owner, name, module)
@@ -35,8 +41,9 @@ class Swap:
         for name, module in self._replacements.items():
             if current[name] is not module:
                 raise RequestError(f"{name}: was changed after this swap; undo that first")
-        for name, own in self._originals.items():
-            setattr(self._owner, name, own)
+        with self._restoring():
+            for name, own in self._originals.items():
+                setattr(self._owner, name, own)
         self._restored()
 
     def __enter__(self) -> "Swap":

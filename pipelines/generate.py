@@ -144,7 +144,7 @@ def _prepare(request: Request, shelf: Shelf) -> _Job:
     device = pick_device(request.device)
     attention = choose_attention(request.attention, device)
     host = shelf.get(load_host, request.model, device, request.quiet, request.lora)
-    use_attention(host.pipe, attention)
+    use_attention(host.pipe, attention, request.attention)
     arms, text_encoder = _arms(request, host, shelf)
     settings = _settings(request, host)
     if find_method(request.method).NEEDS_GUIDANCE and not has_guidance(host.pipe, settings["guidance_scale"]):

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from negclip_core.errors import RequestError, UnfinishedWork
-from pipelines.console import clean_output
+from pipelines.console import clean_output, pick_device
 from pipelines.options import AsJson, Device, Out, Quiet
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from negclip_core.clip import Clip
@@ -28,7 +29,9 @@ __all__ = ["register", "run"]
 _SEGMENTER = "clipseg"  # the host whose decoder, and not a text tower, is trained
 
 
-def _host(name: str, folder: Path, names: tuple[str, ...], bad: Container[str], bf16: bool) -> Any:
+def _host(
+    name: str, folder: Path, names: tuple[str, ...], bad: Container[str], bf16: bool, device: "torch.device"
+) -> Any:
     """The frozen diffusion host that a recipe asks, over the training images; `bad` ones are never asked for."""
     import numpy as np
     import torch
@@ -38,7 +41,7 @@ def _host(name: str, folder: Path, names: tuple[str, ...], bad: Container[str], 
     from negclip_core.training.shards import open_named
     from pipelines.host import load_host
 
-    pipe = load_host(name, "cpu").pipe
+    pipe = load_host(name, str(device)).pipe.to(torch.float32)
     side = pipe.vae.config.sample_size
     pixels = np.zeros((len(names), side, side, 3), np.uint8)
     for row, name_of_image in enumerate(names):
@@ -79,7 +82,8 @@ def _read(
     if features.bad:
         lines = [json.dumps({"file_name": name, "why": why}) for name, why in features.bad.items()]
         atomic_write_text(out / "bad_images.jsonl", "\n".join(lines) + "\n")
-    return _Read(TrainingSet.make(tables, features, base.tokenizer, padded), tables, features, digest)
+    data = TrainingSet.make(tables, features, base.tokenizer, padded, base.device)
+    return _Read(data, tables, features, digest)
 
 
 def _ways(host: Any, base: "Clip", read: _Read, rows: "Tensor", split: str, quiet: bool) -> "Tensor":
@@ -118,8 +122,8 @@ def _write(out: Path, outcome: "Outcome", base: "Clip", made_by: dict[str, Any])
 
 def run(
     captions: Path, images: Path, clip: str, out: Path, recipe: str = "paper", host: str | None = None,
-    limit: int | None = None, max_bad_images: float = 0.01, tensorboard: bool = False, quiet: bool = False,
-    **changes: Any,
+    limit: int | None = None, max_bad_images: float = 0.01, tensorboard: bool = False, device: str = "cpu",
+    quiet: bool = False, **changes: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Train by `recipe`, with `changes` to its settings, and write an open_clip folder to `out`."""
     from negclip_core.clip import load_clip
@@ -134,14 +138,14 @@ def run(
     if (settings.asks_host() or settings.needs_host_ways()) and host is None:
         raise RequestError(f"recipe {recipe!r} asks a diffusion host; name it with --host")
     watch = Watch(out, f"{clip}: {recipe}", tensorboard)
-    base = load_clip(clip)
+    base = load_clip(clip, device=processes.my_device(device))
     make_output_folder(out)
     with alone_in(out) if processes.is_first() else nullcontext():
         read = _read(captions, images, base, out, limit, max_bad_images, quiet)
         rows = split_rows(read.captions, settings.split)
         asked = ways = None
         if host and (settings.asks_host() or settings.needs_host_ways()):
-            asked = _host(host, images, read.captions.images, read.features.bad, settings.bf16)
+            asked = _host(host, images, read.captions.images, read.features.bad, settings.bf16, base.device)
         if settings.needs_host_ways():
             ways = _ways(asked, base, read, rows[0], settings.split, quiet)
         outcome = train(base.model, read.data, rows, settings, checkpoint=out / "run.ckpt", ways=ways, quiet=quiet,
@@ -217,6 +221,12 @@ LoraRank = Annotated[
     int | None,
     typer.Option(min=0, help="Train low-rank updates only, and write them for load_lora_weights as well."),
 ]
+Bf16 = Annotated[
+    bool | None,
+    typer.Option(
+        "--bf16/--no-bf16", help="Compute in bfloat16 where that is faster. [default: the recipe's]"
+    ),
+]
 SplitBy = Annotated[str | None, typer.Option(help="image, or caption as the public code does.")]
 Limit = Annotated[int | None, typer.Option(help="Read this many captions, or expressions, only.")]
 TensorBoard = Annotated[
@@ -246,6 +256,7 @@ def register(app: typer.Typer) -> None:
         learning_rate: LearningRate = None,
         patience: Patience = None,
         lora_rank: LoraRank = None,
+        bf16: Bf16 = None,
         split: SplitBy = None,
         limit: Limit = None,
         max_bad_images: MostBad = 0.01,
@@ -272,9 +283,9 @@ def register(app: typer.Typer) -> None:
             raise RequestError(
                 "a text tower is trained on --captions and their --images, starting from --clip"
             )
-        result = run(captions, images, clip, out, recipe, host, limit, max_bad_images, tensorboard, quiet,
+        result = run(captions, images, clip, out, recipe, host, limit, max_bad_images, tensorboard, pick_device(device), quiet,
                      epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, patience=patience,
-                     lora_rank=lora_rank, split=split, seed=seed)  # fmt: skip
+                     lora_rank=lora_rank, bf16=bf16, split=split, seed=seed)  # fmt: skip
         from negclip_core.training import processes
 
         best, last = result["best_epoch"], len(result["validation_loss"])

@@ -9,7 +9,7 @@ import torch
 
 from negclip_core.clip import Clip, load_clip
 
-__all__ = ["HOSTS", "OPTIONS", "PUBLISHED", "make_host", "published_host"]
+__all__ = ["HOSTS", "OPTIONS", "PUBLISHED", "drawer", "make_host", "published_host"]
 
 _WORDS = ["a", "street", "with", "no", "cars", "car"]
 
@@ -95,6 +95,26 @@ HOSTS: dict[str, Callable[[Clip, Clip, Any], Any]] = {
     "FLUX.1": _flux,
 }
 OPTIONS: dict[str, dict[str, Any]] = {"FLUX.1": {"max_sequence_length": 16}}
+
+
+def drawer(host: str) -> Callable[..., torch.Tensor]:
+    """draw(pipe, prompt or prompts, **options) for a host's pipelines: latents, small, the same noise each time."""
+
+    def draw(pipe: Any, prompt: Any, **options: Any) -> torch.Tensor:
+        count = (len(prompt) if isinstance(prompt, list) else 1) * options.get("num_images_per_prompt", 1)
+        generators = [torch.Generator().manual_seed(seed) for seed in range(count)]
+        sizes = {} if "image" in options else {"height": 16, "width": 16}
+        settings = {
+            "num_inference_steps": 2,
+            "output_type": "latent",
+            **sizes,
+            **OPTIONS.get(host, {}),
+            **options,
+        }
+        images: torch.Tensor = pipe(prompt=prompt, generator=generators, **settings).images
+        return images
+
+    return draw
 
 
 def make_host(name: str, clip_folder: Path, wide_clip_folder: Path) -> Any:

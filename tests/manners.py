@@ -229,6 +229,12 @@ def clip_skip(subject: Subject) -> None:
     _obeys(subject, clip_skip=1)
 
 
+def model_offload(subject: Subject) -> None:
+    """`enable_model_cpu_offload`"""
+    subject.pipe.enable_model_cpu_offload(device="cpu")
+    _obeys(subject)
+
+
 def compiled(subject: Subject) -> None:
     """`torch.compile`d UNet or transformer"""
     name = _denoiser(subject)
@@ -279,5 +285,5 @@ def textual_inversion(subject: Subject) -> None:
 MANNERS: dict[str, Callable[[Subject], None]] = {
     manner.__name__: manner
     for manner in (restores, half, from_pretrained, from_pipe, img2img, inpainting, controlnet, ip_adapter, batches, many,
-                   empty_negative_prompt, embeddings, clip_skip, compiled, lora, textual_inversion)
+                   empty_negative_prompt, embeddings, clip_skip, model_offload, compiled, lora, textual_inversion)
 }  # fmt: skip

@@ -50,7 +50,19 @@ def test_pytorchs_own_needs_nothing_done() -> None:
             self.calls += 1
 
     pipe: Any = Pipe()
-    use_attention(pipe, "sdpa")
+    use_attention(pipe, "sdpa", "auto")
     assert pipe.calls == 0
-    use_attention(pipe, "xformers")
+    use_attention(pipe, "xformers", "auto")
     assert pipe.calls == 1
+
+
+def test_a_build_of_xformers_without_kernels_is_passed_over_or_told() -> None:
+    class Pipe:
+        def enable_xformers_memory_efficient_attention(self) -> None:
+            raise NotImplementedError("No operator found for\n `memory_efficient_attention_forward`")
+
+    use_attention(Pipe(), "xformers", "auto")
+    with pytest.raises(
+        RequestError, match=r"^--attention xformers: is installed, and cannot compute here.*found for"
+    ):
+        use_attention(Pipe(), "xformers", "xformers")

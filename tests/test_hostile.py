@@ -41,13 +41,18 @@ OUTSIDE = (
 
 @pytest.fixture
 def start(tmp_path: Path) -> Any:
-    """Start `negclip` in a process of its own."""
+    """Start `negclip` in a process of its own, which minds SIGHUP even where the tests run under nohup."""
+
+    def mind() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     def go(*words: Any, **options: Any) -> Any:
         code = "from pipelines.cli import main; main()"
         environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        return subprocess.Popen([sys.executable, "-c", code, *words], env=environment, cwd=tmp_path, **pipes)
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *words], env=environment, cwd=tmp_path, preexec_fn=mind, **pipes
+        )
 
     return go
 

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from hosts import (  # type: ignore[import-not-found]  # pytest puts tests/ on t
     HOSTS,
     OPTIONS,
     PUBLISHED,
+    drawer,
     make_host,
     published_host,
 )
@@ -50,24 +50,7 @@ FITS, DOES, DENIES = tables()
 def subject(clip_folder: Path, other_clip_folder: Path, wide_clip_folder: Path) -> Make:
     """A fresh pipeline of a host, with what a manner needs."""
     encoder = load_clip(other_clip_folder)
-
-    def make(host: str) -> Subject:
-        def draw(pipe: Any, prompt: Any, **options: Any) -> torch.Tensor:
-            count = (len(prompt) if isinstance(prompt, list) else 1) * options.get("num_images_per_prompt", 1)
-            generators = [torch.Generator().manual_seed(seed) for seed in range(count)]
-            sizes = {} if "image" in options else {"height": 16, "width": 16}
-            settings = {
-                "num_inference_steps": 2,
-                "output_type": "latent",
-                **sizes,
-                **OPTIONS.get(host, {}),
-                **options,
-            }
-            return pipe(prompt=prompt, generator=generators, **settings).images
-
-        return Subject(make_host(host, clip_folder, wide_clip_folder), encoder, draw)
-
-    return make
+    return lambda host: Subject(make_host(host, clip_folder, wide_clip_folder), encoder, drawer(host))
 
 
 @pytest.mark.parametrize("manner", MANNERS)

@@ -245,3 +245,22 @@ def test_arms_draw_in_pairs(pipe: Any, encoder: Clip) -> None:
     for name, (negated, plain) in drawn.items():
         assert np.array_equal(plain, drawn["vanilla"][1]), name
         assert np.array_equal(negated, drawn["vanilla"][0]) == (name == "vanilla"), name
+
+
+def test_offloaded_layer_by_layer_both_towers_lie_nowhere_until_they_are_read(
+    pipe: Any, encoder: Clip
+) -> None:
+    own = pipe.text_encoder
+    words = own.get_input_embeddings().weight.clone()
+    # That pictures are drawn so is in test_cuda.py: accelerate cannot offload to the processor that it computes on.
+    pipe.enable_sequential_cpu_offload(device="cpu")
+    with swap_text_encoder(pipe, encoder):
+        towers = (own, pipe.text_encoder.encoder)
+        assert all(parameter.is_meta for tower in towers for parameter in tower.parameters())
+        assert all(
+            hasattr(layer, "_hf_hook") for tower in towers for layer in tower.modules() if layer._parameters
+        )
+    assert pipe.text_encoder is own
+    assert all(parameter.is_meta for parameter in own.parameters())
+    pipe.remove_all_hooks()
+    assert torch.equal(own.get_input_embeddings().weight, words)

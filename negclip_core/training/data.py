@@ -12,10 +12,12 @@ from negclip_core.training.text import Tokenizer, tokenise
 
 __all__ = ["TrainingSet", "split_rows"]
 
+_CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """All that objectives may read, a row a caption."""
+    """All that objectives may read, a row a caption. Tables lie in the host's memory, rows and pictures are counted there."""
 
     features: Tensor  # float32 [images, embed_dim], unit length
     image: Tensor  # int64 [rows], row of `features`; -1 where the image could not be read
@@ -27,10 +29,16 @@ class TrainingSet:
     holds: Tensor  # bool [rows]; whether the image lacks what is denied
     absent: ThingTable  # what each caption denies
     empty: Tensor  # int32 [1, context], the prompt ""
+    device: torch.device = _CPU  # where a step computes
 
     @classmethod
     def make(
-        cls, captions: CaptionTables, features: Features, tokenizer: Tokenizer, padded: bool = False
+        cls,
+        captions: CaptionTables,
+        features: Features,
+        tokenizer: Tokenizer,
+        padded: bool = False,
+        device: torch.device = _CPU,
     ) -> "TrainingSet":
         """Point each caption at its image's features. `padded` as in `caption_tables`."""
         rows = torch.tensor([features.row.get(name, -1) for name in captions.images], dtype=torch.long)
@@ -45,7 +53,17 @@ class TrainingSet:
             holds=captions.holds,
             absent=captions.absent,
             empty=tokenise(tokenizer, [""], padded),
+            device=device,
         )
+
+    def ids(self, text: str, rows: Tensor) -> Tensor:
+        """Token ids of a text, one of the tables, at some rows: int64 [n, context], where a step computes."""
+        table: TokenTable = getattr(self, text)
+        return table[rows].long().to(self.device)
+
+    def seen(self, images: Tensor) -> Tensor:
+        """Features float32 [..., embed_dim] of images, rows of `features`, where a step computes."""
+        return self.features[images].to(self.device)
 
     def pictures_of(self, thing: int) -> tuple[Tensor, Tensor]:
         """Images that are known to hold a thing, and images known to lack it: rows of `features`, ascending, int64 each.

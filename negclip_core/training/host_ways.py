@@ -65,7 +65,7 @@ def host_ways(
         rows: rows of `data` that may be read, int64.
         store: the file that they are kept in, written after each thing; a search that was stopped goes on from there.
     """
-    means = torch.nn.functional.normalize(ways(vanilla, data).last, dim=-1)
+    means = torch.nn.functional.normalize(ways(vanilla, data).last, dim=-1).cpu()
     found, searched = _stored(store, means)
     may = torch.zeros(len(data.image), dtype=torch.bool)
     may[rows] = data.image[rows] >= 0
@@ -78,14 +78,14 @@ def host_ways(
         if len(alone) >= _LEAST_ROWS:
             # Of its own, so that a search goes on as if it had never been stopped.
             torch.manual_seed(thing)
-            found[thing] = _search(vanilla, data, alone, host, means[thing])
+            found[thing] = _search(vanilla, data, alone, host, means[thing].to(data.device)).cpu()
         searched[thing] = True
         with atomic_path(store) as path:
             save_file({"ways": found, "searched": searched}, path)
     for thing in things:
         others = means[[other for other in things if other != thing]]
         found[thing] = _without(found[thing], others)
-    return torch.nn.functional.normalize(found, dim=-1)
+    return torch.nn.functional.normalize(found, dim=-1).to(data.device)
 
 
 def _stored(store: Path, means: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,9 +117,7 @@ def _search(vanilla: CLIP, data: TrainingSet, rows: Tensor, host: Host, mean: Te
 
 def _error(vanilla: CLIP, data: TrainingSet, rows: Tensor, host: Host, way: Tensor) -> Tensor:
     """How far the host's output along a way is from the target, of the length that the target is away from the rest's."""
-    negated, asserted, affirmative = (
-        getattr(data, name)[rows].long() for name in ("negated", "asserted", "affirmative")
-    )
+    negated, asserted, affirmative = (data.ids(name, rows) for name in ("negated", "asserted", "affirmative"))
     with torch.no_grad():
         own, rest, there = (text_states(vanilla, ids).last for ids in (negated, affirmative, asserted))
         length = (at_end(rest, affirmative) - at_end(there, asserted)).norm(dim=-1, keepdim=True)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-__all__ = ["average_gradients", "count", "gathered", "is_first", "my_share", "wait"]
+__all__ = ["average_gradients", "count", "gathered", "is_first", "my_device", "my_share", "wait"]
 
 
 @cache
@@ -28,6 +28,11 @@ def _state() -> Any:
 def count() -> int:
     """How many processes there are."""
     return _state().num_processes if _state() else 1
+
+
+def my_device(name: str) -> torch.device:
+    """A device of one process by name; of several processes on CUDA, each has its own."""
+    return torch.device(_state().device) if _state() and name.startswith("cuda") else torch.device(name)
 
 
 def is_first() -> bool:

@@ -58,7 +58,7 @@ class Run:
     def loss(self, rows: Tensor, step: int = 0) -> Tensor:
         """The sum of the objectives that are due at a step; all of them are at step 0."""
         now = Situation(self.student, self.teacher, self.data, rows, self.host, self.ways)
-        with mixed_precision(self.recipe.bf16):
+        with mixed_precision(self.recipe.bf16, self.data.device):
             due = [objective(now) for every, objective in self.objectives if step % every == 0]
         return torch.stack(due).sum()
 
@@ -75,13 +75,14 @@ class Run:
             group["lr"] = self.recipe.learning_rate * self.rate()
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(rows, self.step)
-        if not torch.isfinite(loss):
-            raise UnfinishedWork(f"the loss became {float(loss)} at step {self.step}; lower --learning-rate")
         loss.backward()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise UnfinishedWork(f"the loss became {value} at step {self.step}; lower --learning-rate")
         processes.average_gradients(self.parameters.values())
         self.optimizer.step()
         self.step += 1
-        return float(loss.detach())
+        return value
 
     @property
     def best_epoch(self) -> int:
@@ -119,7 +120,9 @@ class Run:
         try:
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
             self.losses = [float(loss) for loss in state["losses"]]
-            self.best = {name: state["best"][name].view_as(p) for name, p in self.parameters.items()}
+            self.best = {
+                name: state["best"][name].view_as(p).to(p.device) for name, p in self.parameters.items()
+            }
             with torch.no_grad():
                 for name, parameter in self.parameters.items():
                     parameter.copy_(state["parameters"][name])

@@ -96,7 +96,7 @@ def _read(path: Path) -> dict[str, Any]:
     with ZipFile(path) as archive:
         if (wrong := archive.testzip()) is not None:
             raise ValueError(f"the checksum of {wrong} is wrong")
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict):
         raise ValueError(f"it holds a {type(state).__name__}")
     return state

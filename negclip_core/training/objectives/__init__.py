@@ -50,7 +50,7 @@ class Situation:
     @cached_property
     def images(self) -> Tensor:
         """The features of all rows' images, [batch, d]."""
-        return self.data.features[self.data.image[self.rows]]
+        return self.data.seen(self.data.image[self.rows])
 
     def true_texts(self) -> Tensor:
         """Of each row the embedding of the text that is true of its image: `negated`, or `asserted` where the thing is there."""
@@ -63,7 +63,8 @@ class Situation:
     def _chosen(self, negated: Tensor) -> Tensor:
         if bool(negated.all()):
             return self.embeddings("negated")
-        return torch.where(negated[:, None], self.embeddings("negated"), self.embeddings("asserted"))
+        chosen = negated[:, None].to(self.data.device)
+        return torch.where(chosen, self.embeddings("negated"), self.embeddings("asserted"))
 
     @cached_property
     def _whole(self) -> bool:
@@ -87,7 +88,7 @@ class Situation:
         """
         key = (vanilla, text, count)
         if key not in self._known:
-            ids = getattr(self.data, text)[self.rows[:count]][:, : self.length(count)].long()
+            ids = self.data.ids(text, self.rows[:count])[:, : self.length(count)]
             with torch.set_grad_enabled(torch.is_grad_enabled() and not vanilla):
                 self._known[key] = text_states(self.teacher if vanilla else self.student, ids)
         return self._known[key]

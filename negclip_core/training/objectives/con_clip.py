@@ -24,7 +24,7 @@ class Objective:
     _known: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False)
 
     def __call__(self, now: Situation) -> Tensor:
-        others = now.data.features[self._distractors(now)]
+        others = now.data.seen(self._distractors(now))
         return self.weight * contrast(now, torch.cat([now.images, others]))
 
     def _distractors(self, now: Situation) -> Tensor:

@@ -52,10 +52,10 @@ class Objective:
             self._known.append(known_pictures(data))
         rows, images = self._drawn(now)
         if not rows:
-            return torch.zeros(())
+            return torch.zeros((), device=data.device)
         texts = [getattr(data, text)[torch.tensor(rows)].long() for text in ("negated", "asserted")]
         negated, asserted = (F.normalize(pooled(now.student, ids).float(), dim=-1) for ids in texts)
-        ahead = torch.einsum("nd,npd->np", negated - asserted, data.features[torch.stack(images)])
+        ahead = torch.einsum("nd,npd->np", negated - asserted, data.seen(torch.stack(images)))
         lacks = (torch.arange(ahead.shape[1], device=ahead.device) < self.pairs).float()
         return self.weight * F.binary_cross_entropy_with_logits(
             self.scale * (ahead - self.margin), lacks.expand_as(ahead)

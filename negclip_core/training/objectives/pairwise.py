@@ -27,4 +27,5 @@ class Objective:
         data, rows = now.data, now.rows
         negated, asserted = now.embeddings("negated"), now.embeddings("asserted")
         margin = ((negated - asserted) * now.images).sum(1)
-        return self.weight * F.binary_cross_entropy_with_logits(self.scale * margin, data.holds[rows].float())
+        lacks = data.holds[rows].float().to(data.device)
+        return self.weight * F.binary_cross_entropy_with_logits(self.scale * margin, lacks)

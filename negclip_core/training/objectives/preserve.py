@@ -34,7 +34,7 @@ class Objective:
         rows = now.rows[: self.batch]
         half = len(rows) // 2
         texts = [now.data.caption[rows[:half]], now.data.asserted[rows[half:]], now.data.empty]
-        ids = torch.cat(texts)[:, : now.length(self.batch)].long()
+        ids = torch.cat(texts)[:, : now.length(self.batch)].long().to(now.data.device)
         with torch.no_grad():
             target = text_states(now.teacher, ids)
         states = text_states(now.student, ids)

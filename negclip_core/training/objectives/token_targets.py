@@ -118,12 +118,12 @@ def ways(vanilla: CLIP, data: TrainingSet) -> Ways:
         rows = alone[~says_nothing(data.affirmative[alone])][:_CAPTIONS]
         if not len(rows):  # denied together with others only, or where nothing else is said
             rows = denying[:_CAPTIONS]
-        texts = [cut(getattr(data, name)[rows].long()) for name in ("affirmative", "asserted")]
+        texts = [cut(data.ids(name, rows)) for name in ("affirmative", "asserted")]
         without, having = (text_states(vanilla, ids) for ids in texts)
         for layer, means in found.items():
             ways_of_all = at_end(getattr(without, layer), texts[0]) - at_end(getattr(having, layer), texts[1])
             means.append(ways_of_all.mean(0))
-    nothing = torch.zeros(0, vanilla.ln_final.weight.shape[0])
+    nothing = vanilla.ln_final.weight.new_zeros(0, len(vanilla.ln_final.weight))
     return Ways(*(torch.stack(means) if means else nothing for means in found.values()))
 
 
@@ -136,12 +136,13 @@ def strangers(ids: Sequence[Tensor], embeddings: Tensor, share: float) -> tuple[
     Returns:
         Where they stand, bool [n, length], and their embeddings float [n, length, width].
     """
-    common = torch.stack([text == ids[0] for text in ids]).all(0).long().cumprod(1).bool()
+    common = torch.stack([text == ids[0] for text in ids]).all(0).long().cumprod(1).bool().cpu()
     common[:, 0] = False  # the start token
     common[::2] = False
     chosen = common & (torch.rand(common.shape) < share)
     first, second = torch.randint(len(embeddings), (2, *common.shape))
-    return chosen, (embeddings[first] + embeddings[second]) / 2**0.5
+    both = [embeddings[words.to(embeddings.device)] for words in (first, second)]
+    return chosen.to(embeddings.device), (both[0] + both[1]) / 2**0.5
 
 
 def scaled(way: Tensor, length: Tensor) -> Tensor:
@@ -169,12 +170,11 @@ class Objective:
             self._ways.append(found)
         length, rows = now.length(self.batch), now.rows[: self.batch]
         negated, asserted, affirmative = (
-            getattr(now.data, text)[rows][:, :length].long()
-            for text in ("negated", "asserted", "affirmative")
+            now.data.ids(text, rows)[:, :length] for text in ("negated", "asserted", "affirmative")
         )
         new = strangers((negated, asserted, affirmative), now.teacher.token_embedding.weight, self.strange)
         free = after_prefix(negated, asserted, affirmative)[..., None]
-        absent = now.data.absent[rows].float()
+        absent = now.data.absent[rows].float().to(now.data.device)
         denies = absent.any(1, keepdim=True)
         states = text_states(now.student, negated, new)
         with torch.no_grad():
