@@ -17,7 +17,7 @@ image: $(STAMP)
 	@echo "The picture, vanilla CLIP beside NegationCLIP: out/a-street-with-no-cars-compare.png"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

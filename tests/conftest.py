@@ -28,6 +28,21 @@ if TYPE_CHECKING:
 WIDTH, LAYERS = 64, 2
 
 
+# The files that take longest, longest first: two processes that share the files end at about the same time.
+_LONG = (
+    "test_replicas.py",
+    "test_documents.py",
+    "test_web.py",
+    "test_manners.py",
+    "test_build.py",
+    "test_judge.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _remove_what_runs_keep() -> Iterator[None]:
     yield

@@ -43,16 +43,11 @@ OUTSIDE = (
 def start(tmp_path: Path) -> Any:
     """Start `negclip` in a process of its own, which minds SIGHUP even where the tests run under nohup."""
 
-    def mind() -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
     def go(*words: Any, **options: Any) -> Any:
-        code = "from pipelines.cli import main; main()"
+        code = "import signal as s; s.signal(s.SIGHUP, s.SIG_DFL); from pipelines.cli import main; main()"
         environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        return subprocess.Popen(
-            [sys.executable, "-c", code, *words], env=environment, cwd=tmp_path, preexec_fn=mind, **pipes
-        )
+        return subprocess.Popen([sys.executable, "-c", code, *words], env=environment, cwd=tmp_path, **pipes)
 
     return go
 
