@@ -7,6 +7,8 @@ block nothing but the end tokens' states is asked for. A tower that reads its pa
 """
 
 from dataclasses import dataclass
+from functools import cache
+from inspect import signature
 
 import torch
 from open_clip.model import CLIP
@@ -117,8 +119,15 @@ def _attend(block: ResidualAttentionBlock, x: Tensor, texts: _Texts, ends: Tenso
 
 
 def _has_kernel(states: Tensor) -> bool:
-    """Whether there is a kernel that takes texts of many lengths at once: CUDA's, which knows half precision only."""
-    return states.is_cuda and states.dtype in (torch.bfloat16, torch.float16)
+    """Whether there is a kernel that takes texts of many lengths at once: CUDA's from torch 2.11 on, in half precision."""
+    return states.is_cuda and states.dtype == torch.bfloat16 and _is_causal_by_window()
+
+
+@cache
+def _is_causal_by_window() -> bool:
+    from torch.nn.attention.varlen import varlen_attn  # torch 2.10 has another form of it
+
+    return "window_size" in signature(varlen_attn).parameters
 
 
 def _at_once(q: Tensor, k: Tensor, v: Tensor, texts: _Texts, at_ends: bool) -> Tensor:
