@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -12,6 +13,7 @@ from negclip_core.errors import RequestError
 __all__ = ["check_arguments", "out_of_memory", "stop_on_signals"]
 
 _SIGNALS = ("SIGTERM", "SIGHUP")
+_AT_ONCE = 1.0  # seconds
 _NO_MEMORY = (
     "allocate memory",
     "out of memory",
@@ -25,12 +27,18 @@ _NO_MEMORY = (
 def stop_on_signals() -> Iterator[list[int]]:
     """Within the block SIGTERM and SIGHUP end a command as Ctrl-C does, so that it leaves nothing half-written.
 
-    Gives a list to which each that comes adds the exit code that belongs to it, 128 and its number.
+    Gives a list to which each that comes adds the exit code that belongs to it, 128 and its number. `timeout` sends one to
+    the command and to its group: what comes within a second of another does not interrupt the ending.
     """
     stopped: list[int] = []
+    last = -_AT_ONCE
 
     def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal last
         stopped.append(128 + number)
+        before, last = last, time.monotonic()
+        if last - before < _AT_ONCE:
+            return
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

@@ -204,6 +204,21 @@ def test_a_signal_is_one_line_and_leaves_no_half(number: int, start: Any, tmp_pa
         Image.open(path).load()
 
 
+def test_a_signal_to_a_command_and_its_group_ends_all_that_it_has_begun(start: Any, tmp_path: Path) -> None:
+    child = start(
+        "miniature", "export", "--images", "20000", "--out", "world", "--quiet", start_new_session=True
+    )
+    while not list(tmp_path.glob("world/images/*.png")):
+        assert child.poll() is None, child.stderr.read()
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    os.killpg(child.pid, signal.SIGTERM)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 128 + signal.SIGTERM and errors == b"negclip: interrupted\n"
+    with pytest.raises(ProcessLookupError):
+        os.killpg(child.pid, 0)
+
+
 async def _answer(body: bytes, head: bytes = b"") -> str:
     import asyncio
 

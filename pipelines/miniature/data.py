@@ -6,7 +6,6 @@ interrupted drawing goes on with the shards that are missing. Scene `i` of a spl
 
 import json
 import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from negclip_core.files import atomic_write_text
+from negclip_core.workers import workers
 from negclip_core.world.catalog import Split
 from negclip_core.world.drawing import draw
 from negclip_core.world.scenes import Scene, Thing, sample_scene
@@ -45,7 +45,7 @@ class Pictures:
         store = self.folder / f"scenes-{len(self.images)}.json"
         if not store.exists():
             starts = range(0, len(self.images), _SHARD)
-            with ProcessPoolExecutor() as pool:
+            with workers() as pool:
                 shards = pool.map(_scenes, [self.split] * len(starts), starts)
                 everything = [asdict(each) for shard in shards for each in shard][: len(self.images)]
             atomic_write_text(store, json.dumps(everything, default=sorted))
@@ -84,7 +84,7 @@ def pictures(folder: Path, split: Split, count: int, *, quiet: bool = False) -> 
     numbers = range(-(-count // _SHARD))
     missing = [number for number in numbers if not (folder / f"{number:05d}.npz").exists()]
     if missing:
-        with ProcessPoolExecutor() as pool:
+        with workers() as pool:
             jobs = [pool.submit(_draw_shard, folder, split, number) for number in missing]
             for job in tqdm(jobs, desc=f"drawing {split} pictures", unit="shard", disable=quiet):
                 job.result()

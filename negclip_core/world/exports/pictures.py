@@ -3,7 +3,6 @@
 import io
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from negclip_core.files import atomic_write_bytes
+from negclip_core.workers import workers
 from negclip_core.world.catalog import Split
 from negclip_core.world.contrast import contrast
 from negclip_core.world.drawing import draw, visible_boxes
@@ -72,7 +72,7 @@ def draw_contrasts(folder: Path, split: Split, seed: int, count: int, first_id: 
 
 def draw_all(one: Callable[[int], T], count: int) -> Iterator[T]:
     """What `one` makes of 0, 1, ... `count` - 1, on all cores, in order."""
-    with ProcessPoolExecutor(max(1, min(os.cpu_count() or 1, count // 50))) as pool:
+    with workers(max(1, min(os.cpu_count() or 1, count // 50))) as pool:
         yield from pool.map(one, range(count), chunksize=25)
 
 
