@@ -22,7 +22,8 @@ HOSTS = {
     "stabilityai/stable-diffusion-3.5-medium": (PUBLISHED, "two more text encoders still read the prompt"),
     "black-forest-labs/FLUX.1-schnell": (PUBLISHED, "FLUX takes only the pooled vector from CLIP"),
 }
-BLOCKS = 2  # of ViT-H's and bigG's text towers, which alone would take minutes to write and to load
+# Of ViT-H's and bigG's text towers, which alone take minutes to write and to load.
+BLOCKS = int(os.environ.get("REPLICA_BLOCKS", "2"))
 
 Run = Callable[[str, str], "subprocess.CompletedProcess[str]"]
 
