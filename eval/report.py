@@ -157,7 +157,7 @@ def _left_out(result: TaskResult) -> list[str]:
     if not result.left_out:
         return []
     kinds = ", ".join(f"{count} {kind}" for kind, count in result.left_out.items())
-    return [f"left out of the whole file, as judges are not asked about such: {kinds}"]
+    return [f"left out of the whole file, as no judge is asked about such: {kinds}"]
 
 
 def _unanswered(result: TaskResult) -> list[str]:

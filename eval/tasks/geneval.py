@@ -87,7 +87,7 @@ def _labels(row: dict[str, Any]) -> tuple[str, ...]:
     """What a judge is asked about; nothing where the prompt says how many, where, or what must not be there."""
     wanted, unwanted = row["include"], row.get("exclude", [])
     if not (isinstance(wanted, list) and isinstance(unwanted, list) and wanted):
-        raise ValueError("include is no list of things")
+        raise ValueError("include or exclude is no list of things")
     labels = [_label(thing) for thing in wanted]
     more = any(thing.get("count", 1) != 1 or "position" in thing for thing in wanted)
     return () if more or unwanted else tuple(dict.fromkeys(labels))
