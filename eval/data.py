@@ -20,6 +20,7 @@ __all__ = [
     "find_file",
     "find_image",
     "read_json",
+    "read_lines",
     "sentence",
 ]
 
@@ -121,6 +122,14 @@ def read_json(path: Path) -> Any:
         return parse_json(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file. Raises RequestError if it is no UTF-8 text."""
+    try:
+        return path.read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: cannot be read as text ({error})") from error
 
 
 def sentence(row: Any, key: str | int) -> str:

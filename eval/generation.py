@@ -1,20 +1,45 @@
-"""Draw pictures for an evaluation: the same noise for a prompt and seed under every arm, in batches of one shape."""
+"""Draw pictures for an evaluation, and have them judged: the same noise for a prompt and seed under every arm, in batches of one shape."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from eval.judges import Judge
+from eval.choice import chunks, sampled
+from eval.judges import Answers, Judge
+from eval.options import Options
+from eval.registry import Record, Values
 from integrations.arms import Arm
+from negclip_core.errors import RequestError
 from negclip_core.files import atomic_path
 
-__all__ = ["Painter", "pixels", "save"]
+__all__ = ["Item", "Painter", "moved", "pixels", "run", "save", "seeded", "things"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prompt and seed. `place` is empty where the prompt names none; `affirmative` is it without negations."""
+
+    id: str
+    prompt: str
+    seed: int
+    family: str
+    negated: tuple[str, ...]
+    asked: tuple[str, ...]
+    place: str
+    affirmative: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What a judge is asked about."""
+        return (*self.negated, *self.asked, *((self.place,) if self.place else ()))
 
 
 @dataclass(frozen=True)
@@ -59,3 +84,92 @@ def pixels(path: Path) -> np.ndarray:
     """uint8[h, w, 3] of a picture that `save` wrote."""
     with Image.open(path, formats=["PNG"]) as image:
         return np.asarray(image.convert("RGB"))
+
+
+def seeded(prompts: list[T], options: Options) -> Iterator[tuple[T, int, int]]:
+    """Prompts in an order drawn by `options.seed`, each with `options.pictures` seeds that no other has: (prompt, which of them, seed).
+
+    A limit counts prompts; one prompt's seeds do not depend on it.
+    """
+    for position, prompt in enumerate(sampled(prompts, options.limit, options.seed)):
+        for which in range(options.pictures):
+            yield prompt, which, options.seed + position * options.pictures + which
+
+
+def run(items: list[Item], done: set[str], subject: Painter, options: Options) -> Iterator[list[Record]]:
+    """Draw and judge, in batches whose members never change, so that a resumed run draws the same pictures.
+
+    Raises RequestError where a judge does not know what it is to be asked about.
+    """
+    _check_labels(items, subject)
+    for chunk in chunks(items, options.batch, done):
+        texts = [item.affirmative if subject.rest else item.prompt for item in chunk]
+        seeds = [item.seed for item in chunk]
+        pictures = subject.draw(texts, seeds, options.batch, options.steps, options.guidance_scale)
+        shown = _answers(subject.judge, chunk, pictures)
+        second = _answers(subject.second, chunk, pictures) if subject.second else [None] * len(chunk)
+        records = []
+        for item, text, picture, said, other in zip(chunk, texts, pictures, shown, second, strict=True):
+            record = _record(item, text, f"{subject.folder}/{item.id.replace('/', '-')}.png", said, other)
+            save(picture, subject.out / record["image"], _made(item, text, subject, options))
+            records.append(record)
+        yield records
+
+
+def _answers(judge: Judge, chunk: list[Item], pictures: list[Image.Image]) -> list[Answers]:
+    stacked = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+    return judge.answers(stacked, [item.labels for item in chunk])
+
+
+def _check_labels(items: list[Item], subject: Painter) -> None:
+    named = {label for item in items for label in item.labels}
+    for judge in (subject.judge, subject.second):
+        if judge is not None and judge.labels and (unknown := named - set(judge.labels)):
+            raise RequestError(
+                f"the judge does not know {', '.join(sorted(unknown))}; it knows {', '.join(judge.labels)}"
+            )
+
+
+def _made(item: Item, text: str, subject: Painter, options: Options) -> Record:
+    """What made a picture, for its PNG text."""
+    return {
+        "prompt": text, "seed": item.seed, "arm": subject.name, "model": subject.model,
+        "steps": options.steps, "guidance_scale": options.guidance_scale,
+    }  # fmt: skip
+
+
+def _record(item: Item, text: str, image: str, shown: Answers, second: Answers | None) -> Record:
+    """Answers that were neither yes nor no are null; those of a second judge stand by themselves."""
+    record: Record = {
+        "id": item.id, "prompt": item.prompt, "text": text, "seed": item.seed, "family": item.family,
+        "image": image,
+        "negated": {thing: shown[thing] for thing in item.negated},
+        "asked": {thing: shown[thing] for thing in item.asked},
+        "place": {item.place: shown[item.place]} if item.place else {},
+    }  # fmt: skip
+    return record if second is None else {**record, "second": second}
+
+
+def things(records: list[Record], field: str) -> dict[str, float]:
+    """Whether each thing that records name under "negated", "asked" or "place" is there, by "item/thing".
+
+    One that the judge says neither yes nor no of is left out.
+    """
+    return {
+        f"{r['id']}/{thing}": float(there)
+        for r in records
+        for thing, there in r[field].items()
+        if there is not None
+    }
+
+
+def moved(records: list[Record], reference: list[Record], out: Path) -> Values:
+    """How far pictures are from those of `reference`: "identical", 0 or 1, and "drift", the mean absolute difference of pixels / 255."""
+    first: dict[str, Any] = {r["id"]: r["image"] for r in reference}
+    drift = {
+        r["id"]: float(
+            np.abs(pixels(out / r["image"]).astype(int) - pixels(out / first[r["id"]])).mean() / 255
+        )
+        for r in records
+    }
+    return {"identical": {key: float(value == 0) for key, value in drift.items()}, "drift": drift}

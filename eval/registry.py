@@ -42,7 +42,7 @@ class TaskInfo:
 
 
 class Task(Protocol):
-    """What a task's file holds; `chance` only in a task of understanding."""
+    """What a task's file holds; `chance` only in a task of understanding, `left_out` only in one that leaves items out."""
 
     def items(self, data: Path, options: Options) -> list[Any]:
         """Read the public files below `data`, in an order that `options.seed` fixes; each item has an `id`."""
@@ -67,6 +67,10 @@ class Task(Protocol):
 
     def chance(self, records: list[Record]) -> dict[str, float]:
         """What guessing gets, for each metric on which an arm that sees no picture (`eval.blind`) must not do better."""
+        ...
+
+    def left_out(self, data: Path) -> dict[str, int]:
+        """How many items of the file it has no way to judge, by what kind of item they are."""
         ...
 
 

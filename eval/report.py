@@ -74,6 +74,7 @@ def text_table(result: TaskResult) -> list[str]:
         lines.append(f"{metric:<{wide}}" + "".join(f"{cell:>26}" for cell in cells))
     return (
         lines
+        + _left_out(result)
         + _blind_wins(result)
         + _unanswered(result)
         + [
@@ -149,6 +150,14 @@ def _blind_wins(result: TaskResult) -> list[str]:
         for won in result.blind_wins
     ]
     return [f"⚠ {result.task.name} can be won without looking: {'; '.join(found)}"] if found else []
+
+
+def _left_out(result: TaskResult) -> list[str]:
+    """A line where the task has no way to judge some of its file's items."""
+    if not result.left_out:
+        return []
+    kinds = ", ".join(f"{count} {kind}" for kind, count in result.left_out.items())
+    return [f"left out of the whole file, as no judge is asked about such: {kinds}"]
 
 
 def _unanswered(result: TaskResult) -> list[str]:
@@ -227,7 +236,7 @@ def _differences(result: TaskResult, out: Path) -> str:
 
 
 def _judges(result: TaskResult) -> str:
-    notes = "".join(f"<p class=note>{e(line)}.</p>" for line in _unanswered(result))
+    notes = "".join(f"<p class=note>{e(line)}.</p>" for line in (*_left_out(result), *_unanswered(result)))
     rows = [[e(cell) for cell in row] for row in _agreement(result)]
     if not rows:
         return notes

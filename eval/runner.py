@@ -53,6 +53,7 @@ class TaskResult:
     judges: dict[str, Any] = field(default_factory=dict)  # what `eval.agreement.judged` found
     values: dict[str, Values] = field(default_factory=dict, repr=False)  # arm -> metric -> unit -> value
     items: dict[str, Any] = field(default_factory=dict, repr=False)  # item -> what the task made of its file
+    left_out: dict[str, int] = field(default_factory=dict)  # what the task says that it has no way to judge
     command: str = ""  # which prints these figures
 
     @property
@@ -72,8 +73,10 @@ class TaskResult:
         `correct`; "main" is the metric that the task is judged by; "detectable" is the difference that so many pairs would show four times in five. Blind
         arms are compared with "chance" and paired with none.
         "judges", for tasks of generation: questions, how many got neither yes nor no, and how far two judges agree.
+        "left_out", where a task has no way to judge some of its file's items: how many, by their kind.
         """
         judges = {"judges": self.judges} if self.judges else {}
+        left_out = {"left_out": self.left_out} if self.left_out else {}
         return {
             "n": self.n,
             "main": self.main,
@@ -84,6 +87,7 @@ class TaskResult:
             "records": {k: str(v) for k, v in self.files.items()},
             "command": self.command,
             **judges,
+            **left_out,
         }
 
 
@@ -115,7 +119,7 @@ def run_task(
     judges = judged(records, out) if info.kind == "generation" else {}
     return TaskResult(
         info, len(items), _estimates(values), _pairs(seeing), records, files, guessed, judges, values,
-        {item.id: item for item in items},
+        {item.id: item for item in items}, task.left_out(data) if hasattr(task, "left_out") else {},
     )  # fmt: skip
 
 

@@ -39,6 +39,8 @@ negclip eval t2i-negation --arms "$arms" --limit 560 --steps 10 --out "$work/eva
 negclip eval t2i-negation --arms "$arms" --limit 560 --steps 10 --guidance-scale 1 --out "$work/eval-pictures"
 negclip eval t2i-negation --lora "$work/few-steps" --limit 560 --out "$work/eval-few-steps" \
     --arms vanilla,affirmative-rest,negationclip,negative-prompt,nag,vsf
+#    And what prompts without negation ask for?
+negclip eval geneval --arms vanilla,negationclip,negationclip-no-gate --pictures 2 --steps 10 --out "$work/eval-asked"
 
 # 5. Does it find "the man without a hat", and nothing where there is none? Refined: sharpened by Segment Anything.
 negclip eval refcocog-negated,refcocog,grefcoco --out "$work/eval-masks" \

@@ -142,6 +142,7 @@ def benchmarks(folder: Path) -> list[Target]:
         "grefcoco": ((files["grefcoco"].name, spoil_json),),
         "phrasecut": (("refer_test.json", spoil_json), ("image_data_split.json", spoil_json)),
         "t2i-negation": ((files["prompts"].name, spoil_json),),
+        "geneval": ((files["geneval"].name, spoil_json_lines),),
     }
     return [Target(folder / name, _task_reader(task, folder), spoil)
             for task, targets in read.items() for name, spoil in targets]  # fmt: skip
@@ -162,7 +163,7 @@ def _task_reader(name: str, folder: Path) -> Callable[[], None]:
             assert isinstance(item.id, str)
             if task(name).kind == "segmentation":
                 assert truth(item).shape == item.size and isinstance(item.expression, str)
-            if name == "t2i-negation":
+            if task(name).kind == "generation":
                 texts = (item.prompt, item.family, item.place, item.affirmative, *item.labels)
                 assert all(isinstance(text, str) for text in texts), texts
                 continue

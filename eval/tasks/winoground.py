@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.choice import chunks, item_rng, places, refuse_nan, sampled
-from eval.data import find_file, find_image, sentence
+from eval.data import find_file, find_image, read_lines, sentence
 from eval.encoders import Scorer
 from eval.options import Options
 from eval.registry import Record, Values
@@ -41,11 +41,7 @@ class Item:
 def items(data: Path, options: Options) -> list[Item]:
     """The pairs of the file. Raises RequestError for another form, a missing image or an id that is there twice."""
     path = find_file(data, "examples.jsonl")
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{path}: cannot be read as text ({error})") from error
-    rows = [_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    rows = [_row(path, number, line) for number, line in enumerate(read_lines(path), 1) if line.strip()]
     keys = [row[0] for row in rows]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
         raise RequestError(f"{path}: the id {twice[0]} is there twice")

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.choice import chunks, item_rng, places, refuse_nan, sampled
-from eval.data import find_file, read_json, sentence
+from eval.data import find_file, read_json, read_lines, sentence
 from eval.encoders import Part, Scorer
 from eval.options import Options
 from eval.registry import Record, Values
@@ -130,10 +130,7 @@ def _templates(root: Path) -> tuple[str, ...]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{path}: cannot be read as text ({error})") from error
+    return [line.strip() for line in read_lines(path) if line.strip()]
 
 
 def run(items: list[Item], done: set[str], subject: Scorer, options: Options) -> Iterator[list[Record]]:

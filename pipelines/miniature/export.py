@@ -12,6 +12,7 @@ from negclip_core.world.exports.choices import negbench_mcq, negbench_retrieval
 from negclip_core.world.exports.coco import captions, instances
 from negclip_core.world.exports.denials import cc_neg, simpleneg
 from negclip_core.world.exports.existence import celeba_list, valse_existence
+from negclip_core.world.exports.geneval import geneval
 from negclip_core.world.exports.pictures import Drawn, draw_contrasts, draw_scenes
 from negclip_core.world.exports.prompts import prompts
 from negclip_core.world.exports.questions import vqa
@@ -24,7 +25,7 @@ __all__ = ["LAST", "run"]
 
 T = TypeVar("T")
 
-LAST = "examples.jsonl"  # the file that is written last: a folder that holds it is whole
+LAST = "evaluation_metadata.jsonl"  # the file that is written last: a folder that holds it is whole
 
 _SHORT = {"train": "train", "validation": "val", "test": "test"}  # as COCO's and VQA's file names say it
 
@@ -55,7 +56,9 @@ def run(out: Path, images: int, seed: int, split: str = "train", quiet: bool = T
         contrasts = _all(draw_contrasts(folder / "images", chosen, seed, half, images + 1), bar)
         singles = _all(draw_singles(folder / "single_things", chosen, seed, half), bar)
         swaps = _all(draw_swaps(folder / "images", chosen, seed, fifth), bar)
+    asked = geneval(chosen, seed, images)
     documents = _documents(pictures, contrasts, chosen, seed, images) | _things_and_swaps(singles, swaps)
+    documents["geneval"] = (LAST, _json_lines(asked), len(asked))
     counts, files = {"images": images, "contrast_images": len(contrasts), "swapped_images": 2 * fifth}, {}
     for name, (file, document, count) in documents.items():
         # One line: run lengths would fill a line a number.
@@ -115,9 +118,12 @@ def _documents(
 
 def _things_and_swaps(singles: list[str], swaps: list[dict[str, Any]]) -> dict[str, tuple[str, Any, int]]:
     """The files that go with pictures of their own; `singles` are the kinds of single things, one a picture."""
-    rows = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in swaps)
     return {
         "class_names": ("single_things/class_names.json", {kind: kind for kind in singles}, len(singles)),
         "templates": ("single_things/templates.txt", "\n".join(TEMPLATES) + "\n", len(TEMPLATES)),
-        "swaps": (LAST, rows, len(swaps)),
+        "swaps": ("examples.jsonl", _json_lines(swaps), len(swaps)),
     }
+
+
+def _json_lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

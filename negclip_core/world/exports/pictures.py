@@ -40,6 +40,7 @@ _STREAMS = (
     "triples",
     "swaps",
     "singles",
+    "geneval",
 )
 
 
