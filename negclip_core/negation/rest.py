@@ -10,6 +10,7 @@ from negclip_core.negation.writing import tidy, write
 
 _LEADING = lex.CARRIERS | lex.CONJUNCTIONS | {"whose", "who", "not"}
 _FINITE = lex.FINITE_VERBS | lex.BARE_VERBS | {w for w in lex.HAVING if not w.endswith("ing")}
+_JOINING = frozenset({"and", "but"})
 _LIKE_NO = frozenset({"no", "zero", "neither", "not"})
 _NOUN_LIKE = _LIKE_NO | {"a", "the", "absence", "lack"}  # how a cue begins that a preposition can govern
 _EXCEPTIVES = [phrase.split() for phrase in lex.DATA["exceptives"]]
@@ -41,7 +42,11 @@ def _position(kept: list[Token], tokens: Sequence[Token], cut: Span) -> Span:
 def _cut_affix(kept: list[Token], i: int) -> list[Token]:
     """Without the word at i, be it an adjective ("a carless street") or a predicate ("that is carless")."""
     if word(kept, i + 1) and word(kept, i + 1) not in lex.PREPOSITIONS:
-        return kept[: i - (word(kept, i - 1) in {"and", "but"})] + kept[i + 1 :]
+        if word(kept, i - 1) in _JOINING:
+            return kept[: i - 1] + kept[i + 1 :]
+        # "a hatless and happy man"; but "is treeless and a dog runs"
+        joined = word(kept, i + 1) in _JOINING and word(kept, i + 2) not in lex.DETERMINERS
+        return kept[:i] + kept[i + 1 + joined :]
     if word(kept, i - 1) in lex.DETERMINERS and i + 1 < len(kept) and kept[i + 1].word == ",":
         return kept[:i] + kept[i + 2 :]
     return _cut(kept, i, i + 1)

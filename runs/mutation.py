@@ -1,0 +1,152 @@
+"""How many small faults, planted in a module one at a time, its tests notice; prints the row of docs/reliability.md.
+
+    python runs/mutation.py MODULE|all MUTANTS [SEED] [COSMIC_RAY]
+
+cosmic-ray (`pip install cosmic-ray`, best into an environment of its own; COSMIC_RAY is its command) lists all changes that its
+operators make to the module's files, and makes each in a copy of the tree. No operator is left out. MUTANTS of them are drawn at
+random, the same for the same SEED (0). The module's tests run in a process forked from one that has imported the packages, so that
+a mutant costs the tests and not the imports. It is killed where a test fails, or where they take three times as long as without it
+and ten seconds more. Prints what changed in each mutant that survived. Tests of times and of full disks are not run: a machine
+that is busy, or the place of their output, could fail them for the mutant's sake.
+"""
+
+import difflib
+import importlib
+import json
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from eval.statistics import share  # noqa: E402
+
+_MEMORY = 12 * 2**30  # bytes of address space: a mutant may loop without end and fill a list
+_OURS = ("negclip_core", "integrations", "eval", "pipelines")
+_IMPORTED = ("torch", "open_clip", "transformers", "transformers.models.clip.modeling_clip")
+
+# The files to mutate, and pytest's words for their tests.
+MODULES = {
+    "language": (["scope.py", "rest.py"], ["test_language.py", "-k", "not quick"]),
+    "training": (
+        ["packed.py", "run.py"],
+        ["test_packed.py", "test_training.py", "test_resuming.py", "-k", "not command_line and not disk and not any_step and not damaged and not killed and not interrupt"],
+    ),
+    "checkpoints": (["checkpoints.py"], ["test_checkpoints.py", "test_convert.py", "test_malformed_checkpoints.py"]),
+}  # fmt: skip
+
+
+def copied(tree: Path) -> None:
+    """Copy what git tracks, as it is now."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, tree / name)
+
+
+def mutants(cosmic_ray: str, tree: Path, files: list[str]) -> list[tuple[str, str, int]]:
+    """All of cosmic-ray's mutants of the files: file, operator, and which of the places that it fits."""
+    config, session = tree / "cosmic-ray.toml", tree / "session.sqlite"
+    settings = {"module-path": files, "excluded-modules": [], "timeout": 1, "test-command": ""}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    config.write_text("\n".join(["[cosmic-ray]", *lines, "[cosmic-ray.distributor]", 'name = "local"']))
+    subprocess.run([cosmic_ray, "init", str(config), str(session)], cwd=tree, check=True)
+    with sqlite3.connect(session) as database:
+        found = database.execute(
+            "SELECT module_path, operator_name, occurrence FROM mutation_specs"
+        ).fetchall()
+    database.close()
+    return sorted(found)
+
+
+def passes(tree: Path, words: list[str], seconds: float) -> bool:
+    """Whether pytest passes in the tree within so many seconds."""
+    pid = os.fork()
+    if pid == 0:
+        _run_tests(tree, words)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status == 0
+        time.sleep(0.02)
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return False
+
+
+def _run_tests(tree: Path, words: list[str]) -> None:
+    code = 1
+    try:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        os.chdir(tree)
+        os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+        sys.dont_write_bytecode = True  # a second mutant within a second would pass for the first
+        sys.path.insert(0, str(tree))
+        for name in [name for name in sys.modules if name.split(".")[0] in _OURS]:
+            del sys.modules[name]
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        assert str(importlib.import_module("negclip_core").__file__).startswith(str(tree))
+        code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *words]))
+    finally:
+        os._exit(code)
+
+
+def mutate(name: str, count: int, seed: int, cosmic_ray: str) -> None:
+    """Try a module's mutants; prints what survived, and the row."""
+    with tempfile.TemporaryDirectory() as temporary:
+        tree, survived = Path(temporary).resolve(), []
+        copied(tree)
+        files = [next(tree.glob(f"negclip_core/**/{file}")).relative_to(tree) for file in MODULES[name][0]]
+        words = [f"tests/{word}" if word.endswith(".py") else word for word in MODULES[name][1]]
+        there = mutants(cosmic_ray, tree, [str(file) for file in files])
+        started = time.monotonic()
+        if not passes(tree, words, 600):
+            sys.exit(f"{name}: the tests fail without a mutant")
+        seconds = 10 + 3 * (time.monotonic() - started)
+        drawn = Random(seed).sample(there, min(count, len(there)))
+        for number, (file, operator, occurrence) in enumerate(drawn):
+            own = (tree / file).read_text("utf-8")
+            subprocess.run([cosmic_ray, "apply", file, operator, str(occurrence)], cwd=tree, check=True)
+            changed = (tree / file).read_text("utf-8")
+            assert changed != own, "cosmic-ray changed nothing"
+            if passes(tree, words, seconds):
+                lines = difflib.unified_diff(
+                    own.splitlines(), changed.splitlines(), file, file, n=0, lineterm=""
+                )
+                survived.append("\n".join(lines))
+                print(survived[-1], end="\n\n", flush=True)
+            print(f"{number + 1} tried, {len(survived)} survived", file=sys.stderr, flush=True)
+            (tree / file).write_text(own, "utf-8")
+    killed = len(drawn) - len(survived)
+    found = share(killed, len(drawn))
+    interval = f"{100 * found.value:.0f} % [{100 * found.low:.0f}, {100 * found.high:.0f}]"
+    print(f"| `{name}` | {len(there):,} | {len(drawn)} | {killed} | {interval} | {seed} |", flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3 or sys.argv[1] not in (*MODULES, "all"):
+        sys.exit(f"{(__doc__ or '').strip()}\n\nModules: {', '.join(MODULES)}")
+    for package in _IMPORTED:
+        importlib.import_module(package)
+    given = sys.argv[3:]
+    for each in MODULES if sys.argv[1] == "all" else [sys.argv[1]]:
+        mutate(
+            each,
+            int(sys.argv[2]),
+            int(given[0]) if given else 0,
+            given[1] if len(given) > 1 else "cosmic-ray",
+        )
