@@ -22,18 +22,14 @@ def affirmative_rest(text: str, tokens: Sequence[Token], scopes: Sequence[Scope]
     # From the right, so that each cut sees what really follows it.
     for scope in reversed(scopes):
         start, end = _position(kept, tokens, scope.cut)
-        if start < end:
-            kept = _cut_affix(kept, start) if scope.span == (scope.cut[0],) * 2 else _cut(kept, start, end)
+        kept = _cut_affix(kept, start) if scope.span == (scope.cut[0],) * 2 else _cut(kept, start, end)
     return write(text, tidy(kept), capital=text[tokens[0].start].isupper())
 
 
 def _position(kept: list[Token], tokens: Sequence[Token], cut: Span) -> Span:
-    """The cut as indices into what is kept; empty if another cut took it along."""
-    start, last = cut[0], tokens[cut[1] - 1].end
-    # Cuts further right leave the indices on their left alone.
-    if start >= len(kept) or kept[start] is not tokens[start]:
-        return 0, 0
-    end = start
+    """The cut as indices into what is kept: a preposition at the front may be gone, and all that was cut further right."""
+    last = tokens[cut[1] - 1].end
+    end = start = next(k for k, token in enumerate(kept) if token is tokens[cut[0]])
     while end < len(kept) and kept[end].start < last:
         end += 1
     return start, end
