@@ -157,16 +157,16 @@ def test_the_best_epoch_is_the_last_of_several_as_good(clip: Clip, data: Trainin
     begun = Run(clip.model, _recipe(patience=2, epochs=9), data, per_epoch=4)
     assert (begun.total, begun.step, begun.seconds, begun.best_epoch, begun.is_over) == (36, 0, 0, 0, False)
     begun.losses = [2.0, 1.0, 1.0, 3.0]
-    assert begun.best_epoch == 3 and not begun.is_over
+    assert (begun.best_epoch, begun.is_over) == (3, False)
     begun.losses.append(1.5)
-    assert begun.best_epoch == 3 and begun.is_over
+    assert (begun.best_epoch, begun.is_over) == (3, True)
     without = Run(clip.model, _recipe(epochs=9), data, per_epoch=4)
     without.losses = [1.0, 2.0, 3.0]
-    assert not without.is_over
-    without.step = 35
-    assert not without.is_over
-    without.step = 36
-    assert without.is_over
+    over = []
+    for step in (0, 35, 36):
+        without.step = step
+        over.append(without.is_over)
+    assert over == [False, False, True]
 
 
 @pytest.mark.parametrize("became", [math.nan, math.inf])
