@@ -12,7 +12,6 @@ not run: a busy machine could fail them for the mutant's sake.
 
 import difflib
 import importlib
-import json
 import os
 import resource
 import shutil
@@ -34,18 +33,12 @@ _MEMORY = 12 * 2**30  # bytes of address space: a mutant may loop without end an
 _OURS = ("negclip_core", "integrations", "eval", "pipelines")
 _IMPORTED = ("torch", "open_clip", "transformers", "transformers.models.clip.modeling_clip")
 
-# The files to mutate, and pytest's words for their tests, the quick ones first.
+# The files of negclip_core to mutate, and pytest's words for their tests, the quick ones first.
 MODULES = {
-    "language": (
-        ["negclip_core/negation/scope.py", "negclip_core/negation/rest.py"],
-        ["tests/test_language.py", "-k", "not quick"],
-    ),
-    "training": (
-        ["negclip_core/training/packed.py", "negclip_core/training/run.py"],
-        ["tests/test_packed.py", "tests/test_training.py"],
-    ),
+    "language": (["negation/scope.py", "negation/rest.py"], ["tests/test_language.py", "-k", "not quick"]),
+    "training": (["training/packed.py", "training/run.py"], ["tests/test_packed.py", "tests/test_training.py"]),
     "checkpoints": (
-        ["negclip_core/checkpoints.py"],
+        ["checkpoints.py"],
         ["tests/test_checkpoint_configs.py", "tests/test_checkpoints.py", "tests/test_malformed_checkpoints.py", "-k",
          "not command_line and not bomb"],
     ),
@@ -63,22 +56,19 @@ def copied(tree: Path) -> None:
 def mutants(cosmic_ray: str, tree: Path, files: list[str]) -> list[tuple[str, str, int]]:
     """All of cosmic-ray's mutants of the files: file, operator, and which of the places that it fits."""
     config, session = tree / "cosmic-ray.toml", tree / "session.sqlite"
-    settings = {"module-path": files, "excluded-modules": [], "timeout": 1, "test-command": ""}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
-    config.write_text("\n".join(["[cosmic-ray]", *lines, "[cosmic-ray.distributor]", 'name = "local"']))
+    config.write_text(
+        f'[cosmic-ray]\nmodule-path = {files}\nexcluded-modules = []\ntimeout = 1\ntest-command = ""\n'
+        '[cosmic-ray.distributor]\nname = "local"\n'
+    )
     subprocess.run([cosmic_ray, "init", str(config), str(session)], cwd=tree, check=True)
     with sqlite3.connect(session) as database:
-        found = database.execute(
-            "SELECT module_path, operator_name, occurrence FROM mutation_specs"
-        ).fetchall()
-    database.close()
-    return sorted(found)
+        found = database.execute("SELECT module_path, operator_name, occurrence FROM mutation_specs")
+        return sorted(found.fetchall())
 
 
 def tested(tree: Path, words: list[str], seconds: float) -> tuple[bool, float]:
     """Whether pytest passes in the tree within so many seconds of the processor, and how many it took."""
-    pid = os.fork()
-    if pid == 0:
+    if not (pid := os.fork()):
         _run_tests(tree, words, int(seconds))
     _, status, used = os.wait4(pid, 0)
     return status == 0, used.ru_utime + used.ru_stime
@@ -91,11 +81,8 @@ def _run_tests(tree: Path, words: list[str], seconds: int) -> None:
         os.dup2(1, 2)
         os.chdir(tree)
         # Bytecode of a mutant would be taken for that of the next, made within the same second.
-        os.environ |= {
-            "PYTHONPATH": str(tree),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        }
+        os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         sys.dont_write_bytecode = True
         sys.path.insert(0, str(tree))
         for name in [name for name in sys.modules if name.split(".")[0] in _OURS]:
@@ -114,7 +101,7 @@ def mutate(name: str, count: int, seed: int, cosmic_ray: str) -> None:
         tree, survived = Path(temporary).resolve(), []
         copied(tree)
         files, words = MODULES[name]
-        there = mutants(cosmic_ray, tree, files)
+        there = mutants(cosmic_ray, tree, [f"negclip_core/{file}" for file in files])
         passed, seconds = tested(tree, words, 600)
         if not passed:
             sys.exit(f"{name}: the tests fail without a mutant")
@@ -122,19 +109,19 @@ def mutate(name: str, count: int, seed: int, cosmic_ray: str) -> None:
         for number, (file, operator, occurrence) in enumerate(drawn):
             own = (tree / file).read_text("utf-8")
             subprocess.run([cosmic_ray, "apply", file, operator, str(occurrence)], cwd=tree, check=True)
-            changed = (tree / file).read_text("utf-8")
             if tested(tree, words, 10 + 3 * seconds)[0]:
-                lines = difflib.unified_diff(
-                    own.splitlines(), changed.splitlines(), file, file, n=0, lineterm=""
-                )
+                changed = (tree / file).read_text("utf-8").splitlines()
+                lines = difflib.unified_diff(own.splitlines(), changed, file, file, n=0, lineterm="")
                 survived.append("\n".join(lines))
                 print(survived[-1], end="\n\n", flush=True)
             print(f"{number + 1} tried, {len(survived)} survived", file=sys.stderr, flush=True)
             (tree / file).write_text(own, "utf-8")
-    killed = len(drawn) - len(survived)
-    found = share(killed, len(drawn))
+    found = share(len(drawn) - len(survived), len(drawn))
     interval = f"{100 * found.value:.0f} % [{100 * found.low:.0f}, {100 * found.high:.0f}]"
-    print(f"| `{name}` | {len(there):,} | {len(drawn)} | {killed} | {interval} | {seed} |", flush=True)
+    print(
+        f"| `{name}` | {len(there):,} | {len(drawn)} | {len(drawn) - len(survived)} | {interval} |",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
