@@ -138,6 +138,7 @@ def test_text_towers_with_and_without_prefix(
     }
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     checkpoint = read_checkpoint(tmp_path)
+    assert checkpoint.layout == "transformers"
     expected = {k: v for k, v in canonical.items() if not k.startswith("visual.")}
     assert_same(
         checkpoint.weights, {k: v for k, v in expected.items() if k not in ("text_projection", "logit_scale")}

@@ -20,9 +20,12 @@ def _lines(name: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+def _rows(name: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")] for line in _lines(name)]
+
+
 def _cases(name: str) -> list[Case]:
-    rows = ([cell.strip() for cell in line.split("|")] for line in _lines(name))
-    return [(text, tuple(filter(None, absent.split("; "))), rest) for text, absent, rest in rows]
+    return [(row[0], tuple(filter(None, row[1].split("; "))), row[2]) for row in _rows(name)]
 
 
 def _answer(text: str) -> Case:
@@ -33,6 +36,12 @@ def _answer(text: str) -> Case:
 @pytest.mark.parametrize("case", _cases("tuned"), ids=lambda case: case[0])
 def test_absent_things_and_affirmative_rest(case: Case) -> None:
     assert _answer(case[0]) == case
+
+
+@pytest.mark.parametrize("row", _rows("tuned"), ids=lambda row: row[0])
+def test_cues_and_their_scopes(row: list[str]) -> None:
+    negations = parse(row[0]).negations
+    assert "; ".join(f"{found.cue}: {found.scope}".strip() for found in negations) == row[3]
 
 
 def test_held_out_sentences() -> None:

@@ -1,5 +1,7 @@
 """Fine-tuning: what is read, what is frozen, and that an interrupted run ends as if it never was."""
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +9,14 @@ import pytest
 import torch
 
 from negclip_core.clip import Clip, load_clip
+from negclip_core.errors import RequestError, UnfinishedWork
 from negclip_core.training.captions_file import read_captions
 from negclip_core.training.data import TrainingSet, split_rows
 from negclip_core.training.loop import train
 from negclip_core.training.objectives import Situation, create, infonce
 from negclip_core.training.recipe import Recipe, load_recipe, recipe_names
+from negclip_core.training.run import Run
+from negclip_core.training.states import States
 from negclip_core.training.tables import caption_tables
 from pipelines.train import run
 
@@ -113,3 +118,96 @@ def test_train_writes_a_clip_that_loads_and_records_what_made_it(
     )
     card = (tmp_path / "out" / "README.md").read_text("utf-8")
     assert load_clip(clip_folder).sha256 in card and "token_targets" in card
+
+
+def test_the_rate_rises_and_falls_as_the_recipe_says(clip: Clip, data: TrainingSet) -> None:
+    rows = torch.arange(4)
+    begun = Run(clip.model, _recipe(warm_up=4, decay=True, epochs=2), data, per_epoch=4)
+    rates = []
+    while not begun.is_over:
+        begun.take_step(rows)
+        rates.append(begun.optimizer.param_groups[0]["lr"])
+    # Of 1e-3: a quarter more each step until all of it, times half a cosine over eight steps.
+    rise = [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]
+    fall = [math.cos(math.pi * step / 16) ** 2 for step in range(8)]
+    assert rates == pytest.approx([1e-3 * a * b for a, b in zip(rise, fall, strict=True)])
+    rising = Run(clip.model, _recipe(warm_up=2), data, per_epoch=4)
+    assert [rising.rate(), (rising.take_step(rows), rising.rate())[1]] == [0.5, 1]
+    assert Run(clip.model, _recipe(), data, per_epoch=4).rate() == 1
+
+
+def test_each_step_of_each_seed_has_noise_of_its_own(
+    clip: Clip, data: TrainingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def draw(self: infonce.Objective, now: Situation) -> torch.Tensor:
+        drawn.append(float(torch.rand(())))
+        return now.student.logit_scale * 0
+
+    monkeypatch.setattr(infonce.Objective, "__call__", draw)
+    for seed in (0, 1, 2, 0):
+        begun = Run(clip.model, _recipe(objectives=({"name": "infonce"},), seed=seed), data, per_epoch=4)
+        for _ in range(3):
+            begun.take_step(torch.arange(4))
+    assert len(set(drawn[:9])) == 9 and drawn[9:] == drawn[:3]
+
+
+def test_the_best_epoch_is_the_last_of_several_as_good(clip: Clip, data: TrainingSet) -> None:
+    begun = Run(clip.model, _recipe(patience=2, epochs=9), data, per_epoch=4)
+    assert (begun.total, begun.step, begun.seconds, begun.best_epoch, begun.is_over) == (36, 0, 0, 0, False)
+    begun.losses = [2.0, 1.0, 1.0, 3.0]
+    assert (begun.best_epoch, begun.is_over) == (3, False)
+    begun.losses.append(1.5)
+    assert (begun.best_epoch, begun.is_over) == (3, True)
+    without = Run(clip.model, _recipe(epochs=9), data, per_epoch=4)
+    without.losses = [1.0, 2.0, 3.0]
+    over = []
+    for step in (0, 35, 36):
+        without.step = step
+        over.append(without.is_over)
+    assert over == [False, False, True]
+
+
+@pytest.mark.parametrize("became", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_ends_a_run_before_the_weights_are_lost(
+    clip: Clip, data: TrainingSet, monkeypatch: pytest.MonkeyPatch, became: float
+) -> None:
+    monkeypatch.setattr(infonce.Objective, "__call__", lambda self, now: now.student.logit_scale * became)
+    begun = Run(clip.model, _recipe(), data, per_epoch=4)
+    before = {name: parameter.detach().clone() for name, parameter in begun.parameters.items()}
+    with pytest.raises(UnfinishedWork, match=rf"became {became} at step 0; lower --learning-rate"):
+        begun.take_step(torch.arange(4))
+    assert all(torch.equal(parameter, before[name]) for name, parameter in begun.parameters.items())
+
+
+def test_a_state_comes_back_whole_and_damaged_ones_are_refused(
+    clip: Clip, data: TrainingSet, tmp_path: Path
+) -> None:
+    begun, rows = Run(clip.model, _recipe(), data, per_epoch=4), torch.arange(4)
+    begun.take_step(rows)
+    begun.seconds, begun.losses = 2.5, [3.0]
+    begun.save(States(tmp_path / "run.ckpt"))
+    kept = torch.load(tmp_path / "run.ckpt", weights_only=True)
+    begun.take_step(rows)
+    begun.load(States(tmp_path / "run.ckpt"))
+    assert (begun.step, begun.seconds, begun.losses) == (1, 2.5, [3.0])
+    for name, parameter in begun.parameters.items():
+        assert torch.equal(parameter, kept["parameters"][name]) and torch.equal(
+            begun.best[name], kept["best"][name]
+        )
+    deep = "[" * 100_000
+    others = [{"recipe": recipe} for recipe in (3, None, "no JSON", deep, "[1]", json.dumps({"epochs": 4}))]
+    name = next(iter(kept["parameters"]))
+    damaged: list[dict[str, Any]] = [
+        {"step": "x"}, {"step": None}, {"losses": 3}, {"losses": ["x"]}, {"best": {}}, {"best": None}, {"best": []},
+        {"best": {**kept["best"], name: torch.zeros(3)}}, {"best": {**kept["best"], name: 3}},
+        {"parameters": {}}, {"parameters": {**kept["parameters"], name: torch.zeros(3, 5)}}, {"optimizer": None},
+        {"optimizer": {}}, {"optimizer": {**kept["optimizer"], "param_groups": []}},
+    ]  # fmt: skip
+    for message, changes in (("other settings", others), ("is not a state of this run", damaged)):
+        for number, change in enumerate(changes):
+            path = tmp_path / f"{message}{number}.ckpt"
+            torch.save({**kept, **change}, path)
+            with pytest.raises(RequestError, match=message):
+                begun.load(States(path))

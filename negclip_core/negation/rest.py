@@ -10,6 +10,7 @@ from negclip_core.negation.writing import tidy, write
 
 _LEADING = lex.CARRIERS | lex.CONJUNCTIONS | {"whose", "who", "not"}
 _FINITE = lex.FINITE_VERBS | lex.BARE_VERBS | {w for w in lex.HAVING if not w.endswith("ing")}
+_JOINING = frozenset({"and", "but"})
 _LIKE_NO = frozenset({"no", "zero", "neither", "not"})
 _NOUN_LIKE = _LIKE_NO | {"a", "the", "absence", "lack"}  # how a cue begins that a preposition can govern
 _EXCEPTIVES = [phrase.split() for phrase in lex.DATA["exceptives"]]
@@ -21,18 +22,14 @@ def affirmative_rest(text: str, tokens: Sequence[Token], scopes: Sequence[Scope]
     # From the right, so that each cut sees what really follows it.
     for scope in reversed(scopes):
         start, end = _position(kept, tokens, scope.cut)
-        if start < end:
-            kept = _cut_affix(kept, start) if scope.span == (scope.cut[0],) * 2 else _cut(kept, start, end)
+        kept = _cut_affix(kept, start) if scope.span == (scope.cut[0],) * 2 else _cut(kept, start, end)
     return write(text, tidy(kept), capital=text[tokens[0].start].isupper())
 
 
 def _position(kept: list[Token], tokens: Sequence[Token], cut: Span) -> Span:
-    """The cut as indices into what is kept; empty if another cut took it along."""
-    start, last = cut[0], tokens[cut[1] - 1].end
-    # Cuts further right leave the indices on their left alone.
-    if start >= len(kept) or kept[start] is not tokens[start]:
-        return 0, 0
-    end = start
+    """The cut as indices into what is kept: a preposition at the front may be gone, and all that was cut further right."""
+    last = tokens[cut[1] - 1].end
+    end = start = next(k for k, token in enumerate(kept) if token is tokens[cut[0]])
     while end < len(kept) and kept[end].start < last:
         end += 1
     return start, end
@@ -41,7 +38,11 @@ def _position(kept: list[Token], tokens: Sequence[Token], cut: Span) -> Span:
 def _cut_affix(kept: list[Token], i: int) -> list[Token]:
     """Without the word at i, be it an adjective ("a carless street") or a predicate ("that is carless")."""
     if word(kept, i + 1) and word(kept, i + 1) not in lex.PREPOSITIONS:
-        return kept[: i - (word(kept, i - 1) in {"and", "but"})] + kept[i + 1 :]
+        if word(kept, i - 1) in _JOINING:
+            return kept[: i - 1] + kept[i + 1 :]
+        # "a hatless and happy man"; but "is treeless and a dog runs"
+        joined = word(kept, i + 1) in _JOINING and word(kept, i + 2) not in lex.DETERMINERS
+        return kept[:i] + kept[i + 1 + joined :]
     if word(kept, i - 1) in lex.DETERMINERS and i + 1 < len(kept) and kept[i + 1].word == ",":
         return kept[:i] + kept[i + 2 :]
     return _cut(kept, i, i + 1)

@@ -147,7 +147,7 @@ def _alternatives(tokens: Sequence[Token], text: str, i: int, end: int) -> Scope
 
 def _before(tokens: Sequence[Token], text: str, i: int) -> Scope:
     """ "with [cars] absent", "[cars and people] nowhere to be seen"."""
-    end = max(aside(tokens, i + 1), i + 1)
+    end = aside(tokens, i + 1)
     subject = _subject(tokens, i)
     if not subject:
         return Scope((i + 1, i + 1), (), (i, end))
@@ -167,12 +167,10 @@ def _subject(tokens: Sequence[Token], i: int) -> Span | None:
     while is_auxiliary(tokens, end - 1) or word(tokens, end - 1) in _PERFECT | lex.ADVERBS:
         end -= 1
     start = end
-    while word(tokens, start - 1) == "of" or (start > 0 and not breaks(tokens, start - 1)):
+    while not breaks(tokens, start - 1):
         start -= 1
-    if word(tokens, start) == "'s":  # "who 's" for "whose"
-        start += 1
     # Without an auxiliary ("parts not shown") it is the host itself, unless "whose" or "with" leads to it, or it
-    # stands apart ("a street, cars not shown").
+    # stands apart ("a street, cars not shown"). Tokenised captions have "who 's" for "whose".
     led = word(tokens, start - 1) in {"whose", "with", "where"} or word(tokens, start - 2) == "who"
     cue = tokens[i].cue
     said = led or end < i or _apart(tokens, start, i) or cue is None or cue.family == "after"
