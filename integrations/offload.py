@@ -30,7 +30,9 @@ def parts_at_hand(pipe: Any) -> Iterator[None]:
 
 
 def _offloading(pipe: Any) -> Callable[[], None] | None:
-    """What enables the offloading that a pipeline is under; None where it is under none."""
+    """What enables the offloading that a pipeline is under; None where it is under none, or under a device map's."""
+    if getattr(pipe, "hf_device_map", None):
+        return None
     if getattr(pipe, "_all_hooks", None):
         return partial(pipe.enable_model_cpu_offload, device=pipe._offload_device)
     parts = [part for part in pipe.components.values() if isinstance(part, nn.Module)]

@@ -62,9 +62,7 @@ class _Texts:
     groups: list[tuple[int, int]]  # how many texts there are of each length that occurs, and that length
     ends: Tensor  # int64 [n], the row of each end token
     starts: Tensor  # int32 [n + 1], where each begins, and where the last ends
-    ordinals: (
-        Tensor  # int32 [n + 1], the numbers of the texts: where each begins if only its end token is there
-    )
+    ordinals: Tensor  # int32 [n + 1], 0 to n: where each begins if only its end token is there
 
     @classmethod
     def of(cls, lengths: Tensor, device: torch.device) -> "_Texts":
