@@ -116,9 +116,8 @@ def main(
         path = random_clip(architecture, Path(folder) / "clip")
         plain = _Plain(load_clip(path, device=device), records, images)
         ours = load_clip(path, device=device)
-        if (
-            device.type == "cuda"
-        ):  # kernels are loaded at their first use; the medians leave out the first step as well
+        if device.type == "cuda":
+            # Kernels are loaded at their first use; medians leave the first step out as well.
             ours.encode_pixels(torch.zeros(64, 3, *[ours.config["vision_cfg"]["image_size"]] * 2))
         started = time.perf_counter()
         names = [record.file_name for record in records]

@@ -89,31 +89,27 @@ def _pooled(model: CLIP, ids: Tensor) -> Tensor:
     for block in blocks:
         x = x + block.ls_1(_attend(block, x, texts))
         x = x + block.ls_2(block.mlp(block.ln_2(x)))
-    x = x[texts.ends] + last.ls_1(_attend(last, x, texts, texts.ends))
+    x = x[texts.ends] + last.ls_1(_attend(last, x, texts, at_ends=True))
     x = x + last.ls_2(last.mlp(last.ln_2(x)))
     return model.ln_final(x) @ model.text_projection
 
 
-def _attend(block: ResidualAttentionBlock, x: Tensor, texts: _Texts, ends: Tensor | None = None) -> Tensor:
-    """A block's attention over tokens [t, width] of texts. With `ends`, the rows of the end tokens, only theirs: [n, width]."""
+def _attend(block: ResidualAttentionBlock, x: Tensor, texts: _Texts, at_ends: bool = False) -> Tensor:
+    """A block's attention over tokens [t, width] of texts; `at_ends`, of the end tokens only: [n, width]."""
     layer = block.attn
     width = layer.embed_dim
     normed = block.ln_1(x)
-    if ends is None:
+    if not at_ends:
         queries, *others = F.linear(normed, layer.in_proj_weight, layer.in_proj_bias).split(width, -1)
     else:
         weights, biases = (
             part.split([width, 2 * width]) for part in (layer.in_proj_weight, layer.in_proj_bias)
         )
-        queries = F.linear(normed[ends], weights[0], biases[0])
+        queries = F.linear(normed[texts.ends], weights[0], biases[0])
         others = F.linear(normed, weights[1], biases[1]).split(width, -1)
     q, k, v = (each.unflatten(1, (layer.num_heads, -1)) for each in (queries, *others))
-    seen = (
-        _at_once(q, k, v, texts, ends is not None)
-        if _has_kernel(q)
-        else _by_length(q, k, v, texts, ends is not None)
-    )
-    return layer.out_proj(seen.flatten(1))
+    attend = _at_once if _has_kernel(q) else _by_length
+    return layer.out_proj(attend(q, k, v, texts, at_ends).flatten(1))
 
 
 def _has_kernel(states: Tensor) -> bool:
