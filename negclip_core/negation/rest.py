@@ -12,6 +12,7 @@ _LEADING = lex.CARRIERS | lex.CONJUNCTIONS | {"whose", "who", "not"}
 _FINITE = lex.FINITE_VERBS | lex.BARE_VERBS | {w for w in lex.HAVING if not w.endswith("ing")}
 _JOINING = frozenset({"and", "but"})
 _LIKE_NO = frozenset({"no", "zero", "neither", "not"})
+_SUBJECTS = frozenset({"it", "he", "she", "they", "we", "you", "i"})
 _NOUN_LIKE = _LIKE_NO | {"a", "the", "absence", "lack"}  # how a cue begins that a preposition can govern
 _EXCEPTIVES = [phrase.split() for phrase in lex.DATA["exceptives"]]
 
@@ -50,14 +51,16 @@ def _cut_affix(kept: list[Token], i: int) -> list[Token]:
 
 def _cut(kept: list[Token], start: int, end: int) -> list[Token]:
     left = _left_edge(kept, start)
+    if word(kept, left - 1) in _SUBJECTS and not word(kept, left - 2) and not word(kept, end):
+        left -= 1  # "A street. | It has no cars."
     if left > 0 and end < len(kept) and kept[end].word == "," and _goes_on(kept, end + 1):
         end += 1  # "two men, neither in a hat, | sit"
     after = _after_joining(kept, end)
     if after > end:
         continued = _left_of_continuation(kept, start, left, after)
         return kept[:left] + kept[end:] if continued is None else kept[:continued] + kept[after:]
-    if left == 0:
-        return _without_preposition(kept[end:])
+    if left == 0 or kept[left - 1].word == ".":
+        return kept[:left] + _without_preposition(kept[end:])
     existential = any(word(kept, k) == "there" for k in range(left, start))
     return _without_preposition(kept[:left]) if existential and end == len(kept) else kept[:left] + kept[end:]
 
@@ -104,15 +107,20 @@ def _left_of_continuation(kept: list[Token], start: int, left: int, after: int) 
     w, cue = word(kept, after), kept[start].cue
     led = any(word(kept, k) for k in range(left, start))
     participle = is_participle(kept, after) and w.endswith("ing")
-    if w in lex.PREPOSITIONS or w == "there":
+    if w in lex.PREPOSITIONS:
         return left
+    if w == "there":
+        return None
     if not led and left > 0:
+        if kept[left].word == "," and word(kept, after - 1) not in lex.CONJUNCTIONS:
+            return start  # "minimal, no furniture except | a sofa"
         return left if participle and cue is not None and cue.family == "verb" else None
     if _goes_on(kept, after):
         # "that has no collar and is running": "that" leads on, "has" does not.
         return max((k + 1 for k in range(left, start) if word(kept, k) in lex.RELATIVES), default=left)
     if cue is not None and cue.family == "verb":
-        return start
+        # "who isn't smiling and a dog", but "isn't a dog but a cat"
+        return None if word(kept, after - 1) == "and" and w in lex.DETERMINERS else start
     if participle:
         return left
     leads_on = cue is None or cue.family == "pronoun" or kept[start].word in _LIKE_NO or left == 0

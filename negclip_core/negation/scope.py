@@ -12,6 +12,7 @@ from negclip_core.negation.phrases import (
     bound_phrase,
     breaks,
     is_auxiliary,
+    is_finite,
     is_participle,
     noun_phrase,
     predicate,
@@ -21,6 +22,7 @@ from negclip_core.negation.tokens import Span, Token
 
 _EMPTY = lex.CARRIERS | lex.CONJUNCTIONS
 _FAR = 200  # tokens that are looked back over: no sentence is longer, and "no" a million times must not take a day
+_PLURAL = frozenset({"are", "were"})
 _PERFECT = frozenset({"can", "has", "have"})
 _TAKES_BARE_VERB = frozenset({"do", "does", "did", "to", "can", "ca", "could", "will", "wo", "would"})
 
@@ -97,8 +99,10 @@ def _of_verb_cue(tokens: Sequence[Token], text: str, i: int) -> Scope:
     # "not visible", "not in the picture": where the sentence names a subject, that is what is absent.
     subject = _subject(tokens, i) if unseen > j else None
     if subject:
-        end = predicate(tokens, j, _nothing_before(tokens, subject[0]))
-        return Scope((i + 1, end), names(tokens, text, [subject]), (subject[0], end))
+        items = _with_others(tokens, subject) if word(tokens, i - 1) in _PLURAL else [subject]
+        first = items[0][0]
+        end = predicate(tokens, j, _nothing_before(tokens, first))
+        return Scope((i + 1, end), names(tokens, text, items), (first, end))
     if unseen > j or word(tokens, j) in lex.PREPOSITIONS:
         return _place(tokens, text, i, j)
     if word(tokens, j) in lex.HAVING or is_participle(tokens, j) or word(tokens, i - 1) in _TAKES_BARE_VERB:
@@ -151,14 +155,25 @@ def _before(tokens: Sequence[Token], text: str, i: int) -> Scope:
     subject = _subject(tokens, i)
     if not subject:
         return Scope((i + 1, i + 1), (), (i, end))
+    items = _with_others(tokens, subject)
+    return Scope((items[0][0], items[-1][1]), names(tokens, text, items), (items[0][0], end))
+
+
+def _with_others(tokens: Sequence[Token], subject: Span) -> list[Span]:
+    """A subject and those that are joined to it on its left: "[the cat] and [the dog] aren't here"."""
     items = [subject]
     while word(tokens, items[0][0] - 1) in {"and", "or"}:
         left = _subject(tokens, items[0][0] - 1)
-        # "a tree and cars nowhere to be seen": an article of its own sets the first one apart.
-        if not left or (_has_article(tokens, left) and not _has_article(tokens, items[0])):
+        # "a tree and cars nowhere to be seen": an article of its own sets the first one apart; "a man sits and the
+        # dogs aren't there": so does what it does.
+        if (
+            not left
+            or (_has_article(tokens, left) and not _has_article(tokens, items[0]))
+            or any(is_finite(tokens, k) or is_participle(tokens, k) for k in range(*left))
+        ):
             break
         items.insert(0, left)
-    return Scope((items[0][0], items[-1][1]), names(tokens, text, items), (items[0][0], end))
+    return items
 
 
 def _subject(tokens: Sequence[Token], i: int) -> Span | None:

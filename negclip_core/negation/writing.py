@@ -3,8 +3,13 @@
 from negclip_core.negation.tokens import Token
 
 _MARKS = frozenset({",", ".", ";"})
+_OPENING = frozenset({":", ";", "-", "\u2013", "\u2014"})  # marks that say something follows, or went before
 _JOINING = frozenset({"and", "but", "or"})
-_DANGLING = _JOINING | {",", "with", "that", "which", "who", "while", "in", "a", "an", "the", "there", "is"}
+_DANGLING = (
+    _JOINING
+    | _OPENING
+    | {",", "with", "that", "which", "who", "while", "in", "a", "an", "the", "there", "is"}
+)
 
 
 def tidy(kept: list[Token]) -> list[Token]:
@@ -18,7 +23,7 @@ def tidy(kept: list[Token]) -> list[Token]:
     final = [out.pop()] if out and out[-1].word == "." else []
     while out and out[-1].word in _DANGLING:
         out.pop()
-    while out and out[0].word in _JOINING:
+    while out and out[0].word in _JOINING | _OPENING:
         out.pop(0)
     return out + (final if out else [])
 
@@ -32,8 +37,14 @@ def write(text: str, kept: list[Token], capital: bool) -> str:
         pieces.append(
             _article(text, token, kept[k + 1]) if k + 1 < len(kept) else text[token.start : token.end]
         )
+        if k and kept[k - 1].word == "." and text[kept[k - 1].end : token.start].strip()[:1].isupper():
+            pieces[-1] = _capital(pieces[-1])  # the sentence had one, and lost its first word
     written = "".join(pieces)
-    return written[:1].upper() + written[1:] if capital else written
+    return _capital(written) if capital else written
+
+
+def _capital(written: str) -> str:
+    return written[:1].upper() + written[1:]
 
 
 def _space(text: str, before: Token, token: Token) -> str:
