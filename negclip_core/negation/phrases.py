@@ -115,6 +115,8 @@ def bound_phrase(tokens: Sequence[Token], i: int) -> int:
     if word(tokens, i) not in lex.PREPOSITIONS:
         return i
     j = i + 1
+    if word(tokens, i) in {"on", "off"} and word(tokens, j) in lex.PREPOSITIONS - {"to"}:
+        return j  # "no lights on | at night"
     while word(tokens, j) in lex.PREPOSITIONS | {"of", "front", "top"}:
         j += 1
     w = word(tokens, j)

@@ -53,6 +53,8 @@ def resolve(tokens: Sequence[Token], text: str, i: int) -> Scope:
 
 def _of_noun_cue(tokens: Sequence[Token], text: str, i: int) -> Scope:
     """ "no [cars in sight]", "without [a hat]", "free of [cars]", "nor [people]"."""
+    if _is_flag(tokens, i):
+        return _listed(tokens, text, i)
     j = i + 1
     if word(tokens, j) in lex.PREPOSITIONS:  # "nor in the street"
         return _place(tokens, text, i, j)
@@ -62,6 +64,19 @@ def _of_noun_cue(tokens: Sequence[Token], text: str, i: int) -> Scope:
         j += 1
     pair = _neither_of(tokens, i)
     return _nouns(tokens, text, i, j, _opens_clause(tokens, pair), _nothing_before(tokens, pair))
+
+
+def _is_flag(tokens: Sequence[Token], i: int) -> bool:
+    """Whether the cue at i is written as "--no", which tools take that draw pictures."""
+    return i > 1 and tokens[i - 1].word == tokens[i - 2].word == "-" and tokens[i - 1].end == tokens[i].start
+
+
+def _listed(tokens: Sequence[Token], text: str, i: int) -> Scope:
+    """ "--no [cars, people]": all that is listed between commas, up to another flag."""
+    end = next((k for k in range(i + 1, len(tokens)) if _is_flag(tokens, k)), len(tokens) + 2) - 2
+    bounds = [i, *(k for k in range(i + 1, end) if tokens[k].word == ","), end]
+    items = [(a + 1, b) for a, b in pairwise(bounds)]
+    return Scope((i + 1, end), names(tokens, text, items), (i - 2, end))
 
 
 def _of_pronoun(tokens: Sequence[Token], text: str, i: int) -> Scope:

@@ -4,6 +4,8 @@ from negclip_core.negation.tokens import Token
 
 _MARKS = frozenset({",", ".", ";"})
 _OPENING = frozenset({":", ";", "-", "\u2013", "\u2014"})  # marks that say something follows, or went before
+_CLOSING = {")": "(", "]": "[", "}": "{"}
+_WEIGHT = 4  # tokens of a weight such as ":1.25"
 _JOINING = frozenset({"and", "but", "or"})
 _DANGLING = (
     _JOINING
@@ -13,11 +15,11 @@ _DANGLING = (
 
 
 def tidy(kept: list[Token]) -> list[Token]:
-    """Without marks that follow marks, empty brackets, and joining words left dangling at either end."""
+    """Without marks that follow marks, brackets that hold nothing or only a weight, and joining words left dangling at either end."""
     out: list[Token] = []
     for token in kept:
-        if token.word == ")" and out and out[-1].word == "(":
-            out.pop()
+        if token.word in _CLOSING and (start := _empty_bracket(out, _CLOSING[token.word])) is not None:
+            del out[start:]
         elif token.word not in _MARKS or (out and out[-1].word not in _MARKS):
             out.append(token)
     final = [out.pop()] if out and out[-1].word == "." else []
@@ -26,6 +28,16 @@ def tidy(kept: list[Token]) -> list[Token]:
     while out and out[0].word in _JOINING | _OPENING:
         out.pop(0)
     return out + (final if out else [])
+
+
+def _empty_bracket(out: list[Token], opening: str) -> int | None:
+    """Where an opening bracket stands, if nothing but a weight (":1.2") has followed it."""
+    for k in range(len(out) - 1, max(-1, len(out) - _WEIGHT - 2), -1):
+        if out[k].word == opening:
+            return k if k == len(out) - 1 or out[k + 1].word == ":" else None
+        if not (out[k].word in ":." or out[k].word.isdecimal()):
+            return None
+    return None
 
 
 def write(text: str, kept: list[Token], capital: bool) -> str:
