@@ -33,7 +33,7 @@ Scores = list[list[float]]  # of each row, in the order of its boxes or sentence
 
 
 def _write(folder: Path, instances: Path, images: Path, count: int) -> None:
-    """Write both benchmarks' files beside a link to the photographs, `count` rows each, and say what they share."""
+    """Write both benchmarks' files beside links to the photographs, `count` rows each, and say what they share."""
     coco = json.loads(instances.read_text())
     kinds = {kind["id"]: kind["name"] for kind in coco["categories"]}
     groups: dict[tuple[int, int], list[list[float]]] = {}
@@ -57,7 +57,9 @@ def _write(folder: Path, instances: Path, images: Path, count: int) -> None:
     print(f"valse-existence: {len(sentences)} rows, each of a photograph of its own")
     (folder / "negrefcocog.json").write_text(json.dumps(regions))
     (folder / "existence.json").write_text(json.dumps(sentences))
-    (folder / "images").symlink_to(images.resolve())
+    (folder / "images").mkdir()
+    for name in {row["image"] for row in (*regions, *sentences.values())}:
+        (folder / "images" / name).symlink_to((images / name).resolve())
 
 
 @torch.no_grad()

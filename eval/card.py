@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.arms import BLIND
-from eval.markup import interval, p_value, signed
+from eval.markup import count, interval, p_value, signed
 from eval.runner import TaskResult
 from negclip_core.models import resolve, shipped
 
@@ -95,7 +95,7 @@ def _short(results: list[TaskResult], arm: str) -> str:
                 [
                     result.task.name,
                     result.main,
-                    f"{row['n']:.0f}",
+                    count(row),
                     *values,
                     signed(row),
                     p_value(row["p_holm"]),
@@ -116,10 +116,10 @@ def _orderings(suite: dict[str, Any]) -> list[str]:
 
 def _figures(result: TaskResult) -> str:
     arms = list(result.arms)
-    rows = [
-        [metric, f"{first['n']:.0f}", *(interval(result.arms[arm].get(metric)) for arm in arms)]
-        for metric, first in result.arms[arms[0]].items()
-    ]
+    rows = []
+    for metric in result.metrics:
+        found = [result.arms[arm].get(metric) for arm in arms]
+        rows.append([metric, count(next(row for row in found if row)), *map(interval, found)])
     return _table(["metric", "n", *arms], rows)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-__all__ = ["e", "interval", "link", "p_value", "signed", "table"]
+__all__ = ["count", "e", "interval", "link", "p_value", "signed", "table"]
 
 _LEAST = 1e-6  # the smallest p that is told
 
@@ -14,6 +14,12 @@ _LEAST = 1e-6  # the smallest p that is told
 def e(value: object) -> str:
     """Text as HTML."""
     return html.escape(str(value))
+
+
+def count(row: dict[str, float]) -> str:
+    """ "495 in 414": how many units, and of how many groups where those are fewer."""
+    n, groups = f"{row['n']:.0f}", f"{row['groups']:.0f}"
+    return n if n == groups else f"{n} in {groups}"
 
 
 def interval(row: dict[str, float] | None, digits: int = 4) -> str:

@@ -101,13 +101,28 @@ def _nothing(records: list[Record], something: list[Record], nothing: list[Recor
     }
     for name, negated in (("affirmative", False), ("negated", True)):
         there = {r["id"]: r["score"] for r in something if r["negated"] == negated}
-        missing = np.sort([r["score"] for r in nothing if r["negated"] == negated])
-        if there and len(missing):
-            # The area under the ROC curve is the mean over what is there of the share of what is not that scores
-            # lower, ties counting half (Hanley & McNeil 1982).
-            values[f"auroc:{name}"] = {
-                key: float(np.searchsorted(missing, score) + np.searchsorted(missing, score, "right"))
-                / (2 * len(missing))
-                for key, score in there.items()
-            }
+        missing = {r["id"]: r["score"] for r in nothing if r["negated"] == negated}
+        if there and missing:
+            values[f"auroc:{name}"] = _auroc(there, missing)
     return values
+
+
+def _auroc(there: dict[str, float], missing: dict[str, float]) -> dict[str, float]:
+    """Values whose mean is the area under the ROC curve, and whose spread is that of both samples (DeLong et al. 1988).
+
+    The area is the mean over what is there of the share of what is not that scores lower, ties counting half (Hanley &
+    McNeil 1982), and so it is seen from the other side.
+    """
+    ours, others = (np.array(list(scores.values())) for scores in (there, missing))
+    of_there, of_missing = _below(ours, others), 1 - _below(others, ours)
+    area, n = of_there.mean(), len(ours) + len(others)
+    values = {}
+    for scores, shares in ((there, of_there), (missing, of_missing)):
+        values |= dict(zip(scores, (area + n / len(shares) * (shares - area)).tolist(), strict=True))
+    return values
+
+
+def _below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Of each score, the share of the others that are lower, ties counting half."""
+    ordered = np.sort(others)
+    return (np.searchsorted(ordered, scores) + np.searchsorted(ordered, scores, "right")) / (2 * len(others))

@@ -5,6 +5,7 @@ from statistics import fmean
 
 from eval.registry import Record
 from eval.runner import TaskResult
+from eval.units import item_of
 
 __all__ = ["Loss", "losses", "verdicts"]
 
@@ -43,10 +44,5 @@ def _rightness(result: TaskResult, arm: str) -> dict[str, float]:
         return {item: fmean(own) for item, own in said.items() if own}
     units: dict[str, list[float]] = {}
     for unit, value in result.values.get(arm, {}).get(result.main, {}).items():
-        units.setdefault(_item(unit, records), []).append(value)
+        units.setdefault(item_of(unit, records), []).append(value)
     return {item: fmean(own) for item, own in units.items()}
-
-
-def _item(unit: str, records: dict[str, Record]) -> str:
-    """The item that a unit is, or is a part of: "7/0" is part of "7" unless there is an item "7/0"."""
-    return unit if unit in records or "/" not in unit else _item(unit.rpartition("/")[0], records)

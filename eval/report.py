@@ -5,7 +5,7 @@ from typing import Any
 
 from eval.card import CardOf, model_card
 from eval.forest import changes, forest_plot
-from eval.markup import e, interval, link, p_value, signed, table
+from eval.markup import count, e, interval, link, p_value, signed, table
 from eval.runner import TaskResult
 from eval.sheets import contact_sheet, regressions
 from negclip_core.files import atomic_write_json, atomic_write_text
@@ -22,7 +22,8 @@ _HOW = (
     "with a bootstrap interval (BCa); p from the exact McNemar test on the pairs that disagree, or from swapping pairs at "
     "random where the units are more than right or wrong; corrected by Holm for the number of tests, the tasks' main "
     "metrics as one family and all other metrics as another. What so many pairs would show four times in five stands as "
-    "detectable. A figure leads to its records."
+    'detectable. Where n units are of fewer photographs or items, "495 in 414", the spread is that of those: what is said of '
+    "one picture hangs together. A figure leads to its records."
 )
 
 
@@ -69,7 +70,7 @@ def text_table(result: TaskResult) -> list[str]:
     arms = list(result.arms)
     wide = max(len(metric) for metrics in result.arms.values() for metric in metrics) + 2
     lines = [f"{result.task.name} (n = {result.n})", " " * wide + "".join(f"{arm:>26}" for arm in arms)]
-    for metric in result.arms[arms[0]]:
+    for metric in result.metrics:
         cells = (interval(result.arms[arm].get(metric)) for arm in arms)
         lines.append(f"{metric:<{wide}}" + "".join(f"{cell:>26}" for cell in cells))
     return (
@@ -91,7 +92,7 @@ def suite_table(found: dict[str, Any]) -> list[str]:
         lines.append(f"{part['title']}: {part['verdict']}")
         lines += [
             f"  {row['verdict']:<15} {row['task']} {row['metric']}, {row['first']} -> {row['second']}: "
-            f"{signed(row['paired'])}, n = {row['paired']['n']:.0f}; the source: {row['says']}"
+            f"{signed(row['paired'])}, n = {count(row['paired'])}; the source: {row['says']}"
             for row in part["rows"]
         ]
     return lines
@@ -129,7 +130,7 @@ def _ordering(row: dict[str, Any], files: dict[str, Path], out: Path) -> list[st
             f"{link(interval(row['values'][arm], 3), files[arm], out)}<br><small>{e(arm)}</small>"
             for arm in arms
         ),
-        f"{signed(row['paired'], 3)}<br><small>n = {row['paired']['n']:.0f}</small>",
+        f"{signed(row['paired'], 3)}<br><small>n = {count(row['paired'])}</small>",
     ]
 
 
@@ -202,18 +203,22 @@ def _figures(result: TaskResult, out: Path) -> str:
     arms = list(result.arms)
     rows = [
         [
-            f"<strong>{e(metric)}</strong>" if metric == result.main else e(metric), f"{first['n']:.0f}",
+            f"<strong>{e(metric)}</strong>" if metric == result.main else e(metric), _numbers(result, metric),
             *(link(interval(result.arms[arm].get(metric)), result.files[arm], out) for arm in arms),
         ]
-        for metric, first in result.arms[arms[0]].items()
+        for metric in result.metrics
     ]  # fmt: skip
     return table(["metric", "n", *map(e, arms)], rows)
+
+
+def _numbers(result: TaskResult, metric: str) -> str:
+    return count(next(row[metric] for row in result.arms.values() if metric in row))
 
 
 def _differences(result: TaskResult, out: Path) -> str:
     rows = [
         [
-            " → ".join(link(arm, result.files[arm], out) for arm in pair.split(" -> ")), e(metric), f"{row['n']:.0f}",
+            " → ".join(link(arm, result.files[arm], out) for arm in pair.split(" -> ")), e(metric), count(row),
             signed(row), f"{row['only_first']:.0f} / {row['only_second']:.0f}" if "only_first" in row else "",
             e(p_value(row["p"])), e(p_value(row["p_holm"])), f"{row['detectable']:.4f}" if "detectable" in row else "",
         ]

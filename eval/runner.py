@@ -18,11 +18,17 @@ from eval.options import Options
 from eval.records import Journal
 from eval.registry import Record, Task, TaskInfo, Values, load
 from eval.statistics import detectable, holm, mcnemar, paired_difference, sign_flips, summarise
+from eval.units import groups_of
 from negclip_core.errors import RequestError
 
 __all__ = ["Subject", "TaskResult", "check_ids", "correct", "run_task"]
 
+# What shapes no score of a picture that is there already; which items there are, their ids and marks say.
 _ONLY_GENERATION = ("limit", "batch", "pictures", "steps", "guidance_scale", "judge", "split")
+_FROM_FIRST = (
+    "identical",
+    "drift",
+)  # how far pictures are from the first arm's: in its own pairs nothing to test
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,12 @@ class TaskResult:
     @property
     def main(self) -> str:
         """The metric that the task is judged by, of which more is better."""
-        return self.task.main or next(metric for metrics in self.arms.values() for metric in metrics)
+        return self.task.main or self.metrics[0]
+
+    @property
+    def metrics(self) -> list[str]:
+        """What was measured under any arm, in the order of the task."""
+        return list(dict.fromkeys(metric for metrics in self.arms.values() for metric in metrics))
 
     @property
     def blind_wins(self) -> list[dict[str, str]]:
@@ -69,7 +80,7 @@ class TaskResult:
     def as_json(self) -> dict[str, Any]:
         """The command line's form; `paired` has "FIRST -> SECOND": metric: difference of second minus first.
 
-        "p" is McNemar's where the units are right or wrong, else of a permutation test; "p_holm" is corrected as in
+        "n" units are of so many "groups": photographs, or items that have none. "p" is McNemar's where the units are right or wrong, else of a permutation test; "p_holm" is corrected as in
         `correct`; "main" is the metric that the task is judged by; "detectable" is the difference that so many pairs would show four times in five. Blind
         arms are compared with "chance" and paired with none.
         "judges", for tasks of generation: questions, how many got neither yes nor no, and how far two judges agree.
@@ -117,9 +128,10 @@ def run_task(
     seeing = {name: own for name, own in values.items() if name not in BLIND}
     guessed = task.chance(reference) if info.kind == "understanding" else {}
     judges = judged(records, out) if info.kind == "generation" else {}
+    by_id = {item.id: item for item in items}
     return TaskResult(
-        info, len(items), _estimates(values), _pairs(seeing), records, files, guessed, judges, values,
-        {item.id: item for item in items}, task.left_out(data) if hasattr(task, "left_out") else {},
+        info, len(items), _estimates(values, by_id), _pairs(seeing, by_id), records, files, guessed, judges, values,
+        by_id, task.left_out(data) if hasattr(task, "left_out") else {},
     )  # fmt: skip
 
 
@@ -153,7 +165,7 @@ def _score(
     task: Task, items: list[Any], journal: Journal, subject: Subject, options: Options, quiet: bool
 ) -> None:
     """Add the records that are missing, or that were made of an item that has changed since."""
-    marks = {item.id: hashlib.sha256(repr(item).encode()).hexdigest()[:12] for item in items}
+    marks = {item.id: _mark(item) for item in items}
     done = {key for key, mark in marks.items() if journal.records.get(key, {}).get("item") == mark}
     if len(done) == len(items):
         return
@@ -165,6 +177,15 @@ def _score(
             bar.update(len(new))
 
 
+def _mark(item: Any) -> str:
+    """What tells an item from one that has changed: all that it says, and the state of its picture's file."""
+    said, path = repr(item), getattr(item, "image", None)
+    if isinstance(path, Path):
+        found = path.stat()
+        said += f" {found.st_size} {found.st_mtime_ns}"
+    return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
 def _settings(info: TaskInfo, subject: Subject, options: Options) -> dict[str, Any]:
     """All that shapes a record besides its item."""
     chosen = asdict(options)
@@ -173,10 +194,12 @@ def _settings(info: TaskInfo, subject: Subject, options: Options) -> dict[str, A
     return {"task": info.name, "options": chosen, **subject.settings}
 
 
-def _estimates(values: dict[str, Values]) -> dict[str, dict[str, dict[str, float]]]:
+def _estimates(values: dict[str, Values], items: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    # What a blind arm says of two texts of one photograph does not hang together: it does not see it.
+    alone = dict.fromkeys(items)
     return {
         arm: {
-            metric: {**summarise(list(units.values())).as_json(), "n": len(units)}
+            metric: _estimate(units, alone if arm in BLIND else items)
             for metric, units in metrics.items()
             if units
         }
@@ -184,27 +207,42 @@ def _estimates(values: dict[str, Values]) -> dict[str, dict[str, dict[str, float
     }
 
 
-def _pairs(values: dict[str, Values]) -> dict[str, dict[str, dict[str, float]]]:
+def _estimate(units: dict[str, float], items: dict[str, Any]) -> dict[str, float]:
+    groups = groups_of(units, items)
+    return {**summarise(list(units.values()), groups).as_json(), "n": len(units), "groups": max(groups) + 1}
+
+
+def _pairs(values: dict[str, Values], items: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
     """Each arm against each later one, unit by unit."""
     paired: dict[str, dict[str, dict[str, float]]] = {}
+    reference = next(iter(values), "")
     for first, second in combinations(values, 2):
-        shared = [metric for metric in values[first] if values[first][metric] and values[second].get(metric)]
+        shared = {
+            metric: [unit for unit in values[first][metric] if unit in values[second].get(metric, {})]
+            for metric in values[first]
+            if first != reference or metric not in _FROM_FIRST
+        }
         paired[f"{first} -> {second}"] = {
-            metric: _pair(values[first][metric], values[second][metric]) for metric in shared
+            metric: _pair(values[first][metric], values[second][metric], units, items)
+            for metric, units in shared.items()
+            if units
         }
     return paired
 
 
-def _pair(first: dict[str, float], second: dict[str, float]) -> dict[str, float]:
-    units = [unit for unit in first if unit in second]
+def _pair(
+    first: dict[str, float], second: dict[str, float], units: list[str], items: dict[str, Any]
+) -> dict[str, float]:
     a, b = (np.array([values[unit] for unit in units]) for values in (first, second))
-    difference = paired_difference(a, b)
-    row = {"difference": difference.value, "low": difference.low, "high": difference.high, "n": len(units)}
+    groups = groups_of(units, items)
+    difference = paired_difference(a, b, groups)
+    row = {"difference": difference.value, "low": difference.low, "high": difference.high,
+           "n": len(units), "groups": max(groups) + 1}  # fmt: skip
     if len(units) > 1:
-        row["detectable"] = detectable(a, b)
+        row["detectable"] = detectable(a, b, groups)
     if np.isin([a, b], (0.0, 1.0)).all():
-        test = mcnemar(a, b)
+        test = mcnemar(a, b, groups)
         row |= {"only_first": test.only_first, "only_second": test.only_second, "p": test.p}
     else:
-        row["p"] = sign_flips(a, b)
+        row["p"] = sign_flips(a, b, groups)
     return {name: round(value, 9) for name, value in row.items()}

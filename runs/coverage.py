@@ -62,6 +62,41 @@ def _skewed(rng: np.random.Generator, n: int) -> tuple[Estimate, float]:
     return summarise(rng.gamma(0.5, 2.0, n)), 1.0
 
 
+_EACH, _ALIKE = 5, 0.6  # units of one item, and the share of them that go as it does
+
+
+def _hanging(rng: np.random.Generator, n: int, p: float) -> tuple[np.ndarray, np.ndarray]:
+    """Outcomes of n items, five of each, right with chance p, and their items."""
+    groups = np.repeat(np.arange(n), _EACH)
+    of_item = (rng.random(n) < p)[groups]
+    return np.where(rng.random(len(groups)) < _ALIKE, of_item, rng.random(len(groups)) < p), groups
+
+
+def _share_in_groups(p: float) -> Sample:
+    def sample(rng: np.random.Generator, n: int) -> tuple[Estimate, float]:
+        return summarise(*_hanging(rng, n, p)), p
+
+    return sample
+
+
+def _outcomes_in_groups(first: float, second: float) -> Sample:
+    def sample(rng: np.random.Generator, n: int) -> tuple[Estimate, float]:
+        (a, groups), (b, _) = _hanging(rng, n, first), _hanging(rng, n, second)
+        return paired_difference(a, b, groups), second - first
+
+    return sample
+
+
+def _overlaps_in_groups(rng: np.random.Generator, n: int) -> tuple[Estimate, float]:
+    groups = np.repeat(np.arange(n), _EACH)
+    units = len(groups)
+    a, b = (
+        np.where(rng.random(units) < _ALIKE, _overlap(rng, n, missed)[groups], _overlap(rng, units, missed))
+        for missed in (0.9, 0.1)
+    )
+    return paired_difference(a, b, groups), 0.8 * 0.8
+
+
 _QUICK: dict[str, Sample] = {
     "share, any size": _share(None),
     "share, .50": _share(0.5),
@@ -72,10 +107,17 @@ _QUICK: dict[str, Sample] = {
     "- .05 and .15": _outcomes(0.05, 0.15),
     "- .01 and .03": _outcomes(0.01, 0.03),
     "- .02 and .02": _outcomes(0.02, 0.02),
+    "share, .50, five units of each of n items": _share_in_groups(0.5),
+    "- .90": _share_in_groups(0.9),
+    "difference of shares in pairs, .50 and .60, five units of each of n items": _outcomes_in_groups(
+        0.5, 0.6
+    ),
+    "- .90 and .92": _outcomes_in_groups(0.9, 0.92),
 }
 _RESAMPLED: dict[str, Sample] = {
     "difference of overlaps (IoU) in pairs": _overlaps,
     "mean of skewed numbers (gamma, skewness 2.8)": _skewed,
+    "difference of overlaps (IoU) in pairs, five units of each of n items": _overlaps_in_groups,
 }
 
 

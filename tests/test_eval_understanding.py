@@ -10,8 +10,9 @@ from PIL import Image
 
 from eval.encoders import Encoder
 from eval.options import Options
-from eval.registry import Record, load, task, tasks
-from eval.runner import Subject, TaskResult, run_task
+from eval.registry import Record, Values, load, task, tasks
+from eval.report import write_report
+from eval.runner import Subject, TaskResult, _pairs, correct, run_task
 from negclip_core.clip import Clip, load_clip
 from negclip_core.errors import RequestError
 
@@ -165,6 +166,27 @@ def test_arms_are_paired_item_by_item(
     assert (pair["only_first"], pair["only_second"]) == ((first > second).sum(), (second > first).sum())
 
 
+def test_units_of_one_photograph_are_no_independent_ones(
+    data: Path, tmp_path: Path, clip_folder: Path, other_clip_folder: Path
+) -> None:
+    subjects = _subject(clip_folder, "a"), _subject(other_clip_folder, "b")
+    result = _run("celeba", data, tmp_path, *subjects)
+    photographs = {item.image for item in result.items.values()}
+    for row in (result.arms["a"]["balanced-accuracy"], result.paired["a -> b"]["balanced-accuracy"]):
+        assert (row["n"], row["groups"]) == (result.n, len(photographs)) and len(photographs) < result.n
+    assert f"{result.n} in {len(photographs)}" in write_report([_corrected(result)], {}, tmp_path).read_text()
+
+
+def _corrected(result: TaskResult) -> TaskResult:
+    correct([result])
+    return result
+
+
+def test_arms_that_share_no_unit_are_not_paired() -> None:
+    values: dict[str, Values] = {"a": {"m": {"1": 1.0, "2": 0.0}}, "b": {"m": {"3": 1.0}, "n": {"3": 0.0}}}
+    assert _pairs(values, dict.fromkeys("123")) == {"a -> b": {}}
+
+
 def test_a_run_cut_off_in_the_middle_of_a_line_goes_on_to_the_same_result(
     data: Path, tmp_path: Path, clip_folder: Path
 ) -> None:
@@ -203,7 +225,11 @@ def test_a_changed_item_is_scored_anew(data: Path, tmp_path: Path, clip_folder: 
         ]["only"]
         return list(record["scores"])
 
-    assert scores("there are no dogs") != scores("a street with a bus")
+    first = scores("there are no dogs")
+    assert first != scores("a street with a bus")
+    # Another picture under the same name.
+    (folder / "images" / "000000.png").write_bytes((data / "images" / "000001.png").read_bytes())
+    assert first != scores("there are no dogs")
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def _result(name: str, values: dict[str, dict[str, list[float]]], out: Path, **m
     """What a task showed, from arm -> metric -> a value an item; arms are paired with the first one."""
     arms = list(values)
     estimates = {
-        arm: {metric: {**summarise(v).as_json(), "n": len(v)} for metric, v in own.items()}
+        arm: {metric: {**summarise(v).as_json(), "n": len(v), "groups": len(v)} for metric, v in own.items()}
         for arm, own in values.items()
     }
     paired: dict[str, dict[str, dict[str, float]]] = {}
@@ -46,6 +46,7 @@ def _result(name: str, values: dict[str, dict[str, list[float]]], out: Path, **m
                 "low": found.low,
                 "high": found.high,
                 "n": len(first),
+                "groups": len(first),
                 "p": 0.01,
             }
             paired[f"{arms[0]} -> {arm}"][metric] = row

@@ -125,3 +125,65 @@ def test_what_is_detectable_is_detected_four_times_in_five() -> None:
     least = detectable(before, before + rng.normal(0, 2, 200))
     found = [sign_flips(np.zeros(200), rng.normal(least, 2, 200)) < 0.05 for _ in range(150)]
     assert 0.7 < np.mean(found) < 0.9
+
+
+def test_a_group_of_its_own_for_each_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    a, b, numbers = rng.random(60) < 0.7, rng.random(60) < 0.5, rng.random(60)
+    own = np.arange(60)
+    assert summarise(a, own) == summarise(a) and summarise(numbers, own) == summarise(numbers)
+    assert paired_difference(a, b, own) == paired_difference(a, b)
+    assert mcnemar(a, b, own) == mcnemar(a, b)
+    assert detectable(a, b, own) == detectable(a, b)
+
+
+def test_what_is_said_five_times_of_one_item_is_said_once() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random(80) < 0.7, rng.random(80) < 0.4
+    groups = np.repeat(np.arange(80), 5)
+    many = [np.repeat(values, 5) for values in (a, b)]
+    for once, often in ((summarise(a), summarise(many[0], groups)),
+                        (paired_difference(a, b), paired_difference(*many, groups)),
+                        (summarise(a * 0.5), summarise(many[0] * 0.5, groups))):  # fmt: skip
+        assert often.value == pytest.approx(once.value) and often.n == 400
+        assert (often.low, often.high) == pytest.approx((once.low, once.high), abs=5e-3)
+    assert mcnemar(*many, groups).p == pytest.approx(mcnemar(a, b).p)
+    assert sign_flips(*(values * 0.5 for values in many), groups) == sign_flips(a * 0.5, b * 0.5)
+    assert detectable(*many, groups) == pytest.approx(detectable(a, b), rel=0.1)
+
+
+def test_swaps_of_groups_against_counting_them_all() -> None:
+    first, second = [1, 1, 0, 1, 1, 0, 1], [0, 0, 1, 0, 0, 0, 1]
+    groups = [0, 0, 0, 1, 2, 2, 3]  # differences of groups: -1, -1, -1, 0
+    assert mcnemar(first, second, groups).p == pytest.approx(2 / 8)
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 3)).reshape(3, -1)
+    swapped = np.abs(signs.T @ [3, 1, 1])
+    three = mcnemar([1, 1, 1, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 1, 2]).p
+    assert three == pytest.approx(np.mean(swapped >= 3))
+
+
+def test_intervals_of_units_that_hang_together_cover() -> None:
+    rng = np.random.default_rng(1)
+    groups, hits, alone = np.repeat(np.arange(100), 5), 0, 0
+    for _ in range(400):
+        picture = rng.random(100) < 0.6
+        # Four captions in five go as their picture does.
+        values = np.where(rng.random(500) < 0.8, picture[groups], rng.random(500) < 0.6)
+        hits += (found := summarise(values, groups)).low <= 0.6 <= found.high
+        alone += (found := summarise(values)).low <= 0.6 <= found.high
+    assert hits >= 0.92 * 400 > alone
+
+
+def test_no_doubt_is_left_out_where_all_units_say_one_thing() -> None:
+    assert summarise([1.0] * 50, np.repeat(np.arange(10), 5)).low == summarise([1.0] * 10).low
+    one = summarise([0.2, 0.6], [0, 0])
+    assert (one.low, one.high) == (0.2, 0.6)
+    with pytest.raises(ValueError, match="a group for each of 2"):
+        summarise([0.2, 0.6], [0])
+
+
+def test_the_least_p_survives_a_family_of_hundreds() -> None:
+    first = np.random.default_rng(0).random(200)
+    assert sign_flips(first, first + 0.3) < 1e-4
+    # No pair disagrees: that does not mean that any difference would have shown.
+    assert detectable([1, 0] * 10, [1, 0] * 10) > 0.1

@@ -57,7 +57,7 @@ def _row(metric: str, name: str, expect: str = "higher") -> dict[str, Any]:
 def small(tmp_path: Path, other_clip_folder: Path) -> Path:
     """A suite of two tasks."""
     rows = [_row("accuracy", "valse-existence"), _row("neg-score", "t2i-negation"),
-            {**_row("drift", "t2i-negation", "kept"), "margin": 1.0}]  # fmt: skip
+            {**_row("neg-score", "t2i-negation", "kept"), "margin": 1.0}]  # fmt: skip
     document = {
         "title": "A small suite", "source": "nobody", "note": "", "arms": f"vanilla,mine={other_clip_folder}",
         "options": {"valse-existence": {"limit": 20}, "t2i-negation": {"steps": 2}},
