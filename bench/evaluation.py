@@ -21,15 +21,15 @@ import open_clip
 import torch
 from in_turn import in_turn
 from PIL import Image
+from random_clip import random_clip
 
 from eval.encoders import Encoder, ImageFeatures
 from eval.options import Options
 from eval.registry import load, task
-from negclip_core.checkpoints import write_open_clip_folder
 from negclip_core.clip import load_clip
 
 _ARCHITECTURE = "ViT-B-32"
-Scores = list[list[float]]  # of each row, in the order of its boxes or sentences
+Scores = dict[str, list[float]]  # of each row by its id, in the order of its boxes or sentences
 
 
 def _write(folder: Path, instances: Path, images: Path, count: int) -> None:
@@ -64,51 +64,45 @@ def _write(folder: Path, instances: Path, images: Path, count: int) -> None:
 
 @torch.no_grad()
 def _negrefcocog(model: Any, preprocess: Any, tokenize: Any, folder: Path) -> Scores:
-    found = []
-    for row in json.loads((folder / "negrefcocog.json").read_text()):
+    found = {}
+    for number, row in enumerate(json.loads((folder / "negrefcocog.json").read_text())):
         text = model.encode_text(tokenize([row["phrase"]]), normalize=True)
         scores = []
         for x, y, w, h in row["bbox_list"]:
             crop = Image.open(folder / "images" / row["image"]).crop((x, y, x + w, y + h))
             scores.append((model.encode_image(preprocess(crop)[None], normalize=True) @ text.T).item())
-        found.append(scores)
+        found[str(number)] = scores
     return found
 
 
 @torch.no_grad()
 def _valse(model: Any, preprocess: Any, tokenize: Any, folder: Path) -> Scores:
-    found = []
-    for row in json.loads((folder / "existence.json").read_text()).values():
+    found = {}
+    for name, row in json.loads((folder / "existence.json").read_text()).items():
         photograph = preprocess(Image.open(folder / "images" / row["image_file"]))
         image = model.encode_image(photograph[None], normalize=True)
-        texts = (model.encode_text(tokenize([row[name]]), normalize=True) for name in ("caption", "foil"))
-        found.append([(image @ text.T).item() for text in texts])
+        texts = (model.encode_text(tokenize([row[part]]), normalize=True) for part in ("caption", "foil"))
+        found[name] = [(image @ text.T).item() for text in texts]
     return found
 
 
 def _compare(theirs: Scores, ours: Scores) -> str:
-    apart = max(
-        abs(one - other) for rows in zip(theirs, ours, strict=True) for one, other in zip(*rows, strict=True)
-    )
-    same = sum(
-        one.index(max(one)) == other.index(max(other)) for one, other in zip(theirs, ours, strict=True)
-    )
-    return f"scores apart by at most {apart:.0e}, {same} of {len(theirs)} choices the same"
+    pairs = [(scores, ours[row]) for row, scores in theirs.items()]
+    apart = max(abs(a - b) for one, other in pairs for a, b in zip(one, other, strict=True))
+    same = sum(one.index(max(one)) == other.index(max(other)) for one, other in pairs)
+    return f"scores apart by at most {apart:.0e}, {same} of {len(pairs)} choices the same"
 
 
 def main(instances: Path, images: Path, count: int, runs: int) -> None:
     """Time both ways on both tasks, in turn, after one run of each that is not counted."""
-    torch.manual_seed(0)
-    model, _, preprocess = open_clip.create_model_and_transforms(_ARCHITECTURE)
-    model.eval()
     tokenize = open_clip.get_tokenizer(_ARCHITECTURE)
     with TemporaryDirectory() as temporary:
-        data, folder = Path(temporary) / "data", Path(temporary) / "clip"
+        folder, data = random_clip(_ARCHITECTURE, Path(temporary) / "clip"), Path(temporary) / "data"
+        model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+        model.eval()
+        clip = load_clip(folder)
         data.mkdir()
         _write(data, instances, images, count)
-        config = open_clip.get_model_config(_ARCHITECTURE)
-        write_open_clip_folder(folder, model.state_dict(), config, preprocess={}, made_by={})
-        clip = load_clip(folder)
         scores: dict[str, Scores] = {}
 
         def ours(name: str, arms: int) -> None:
@@ -117,7 +111,7 @@ def main(instances: Path, images: Path, count: int, runs: int) -> None:
             known: ImageFeatures = {}
             for arm in range(arms):
                 chunks = list(module.run(found, set(), Encoder(str(arm), clip, known), Options()))
-                scores["ours"] = [record["scores"] for chunk in chunks for record in chunk]
+                scores["ours"] = {record["id"]: record["scores"] for chunk in chunks for record in chunk}
 
         def theirs(way: Callable[..., Scores]) -> None:
             scores["theirs"] = way(model, preprocess, tokenize, data)

@@ -116,7 +116,7 @@ def _auroc(there: dict[str, float], missing: dict[str, float]) -> dict[str, floa
     ours, others = (np.array(list(scores.values())) for scores in (there, missing))
     of_there, of_missing = _below(ours, others), 1 - _below(others, ours)
     area, n = of_there.mean(), len(ours) + len(others)
-    values = {}
+    values: dict[str, float] = {}
     for scores, shares in ((there, of_there), (missing, of_missing)):
         values |= dict(zip(scores, (area + n / len(shares) * (shares - area)).tolist(), strict=True))
     return values

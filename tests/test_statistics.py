@@ -141,15 +141,15 @@ def test_what_is_said_five_times_of_one_item_is_said_once() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.random(80) < 0.7, rng.random(80) < 0.4
     groups = np.repeat(np.arange(80), 5)
-    many = [np.repeat(values, 5) for values in (a, b)]
-    for once, often in ((summarise(a), summarise(many[0], groups)),
-                        (paired_difference(a, b), paired_difference(*many, groups)),
-                        (summarise(a * 0.5), summarise(many[0] * 0.5, groups))):  # fmt: skip
+    a5, b5 = (np.repeat(values, 5) for values in (a, b))
+    for once, often in ((summarise(a), summarise(a5, groups)),
+                        (paired_difference(a, b), paired_difference(a5, b5, groups)),
+                        (summarise(a * 0.5), summarise(a5 * 0.5, groups))):  # fmt: skip
         assert often.value == pytest.approx(once.value) and often.n == 400
         assert (often.low, often.high) == pytest.approx((once.low, once.high), abs=5e-3)
-    assert mcnemar(*many, groups).p == pytest.approx(mcnemar(a, b).p)
-    assert sign_flips(*(values * 0.5 for values in many), groups) == sign_flips(a * 0.5, b * 0.5)
-    assert detectable(*many, groups) == pytest.approx(detectable(a, b), rel=0.1)
+    assert mcnemar(a5, b5, groups).p == pytest.approx(mcnemar(a, b).p)
+    assert sign_flips(a5 * 0.5, b5 * 0.5, groups) == sign_flips(a * 0.5, b * 0.5)
+    assert detectable(a5, b5, groups) == pytest.approx(detectable(a, b), rel=0.1)
 
 
 def test_swaps_of_groups_against_counting_them_all() -> None:
