@@ -107,29 +107,32 @@ _QUICK: dict[str, Sample] = {
     "- .05 and .15": _outcomes(0.05, 0.15),
     "- .01 and .03": _outcomes(0.01, 0.03),
     "- .02 and .02": _outcomes(0.02, 0.02),
-    "share, .50, five units of each of n items": _share_in_groups(0.5),
-    "- .90": _share_in_groups(0.9),
-    "difference of shares in pairs, .50 and .60, five units of each of n items": _outcomes_in_groups(
-        0.5, 0.6
-    ),
-    "- .90 and .92": _outcomes_in_groups(0.9, 0.92),
 }
 _RESAMPLED: dict[str, Sample] = {
     "difference of overlaps (IoU) in pairs": _overlaps,
     "mean of skewed numbers (gamma, skewness 2.8)": _skewed,
-    "difference of overlaps (IoU) in pairs, five units of each of n items": _overlaps_in_groups,
 }
+# Five units of each of n items.
+_QUICK_IN_GROUPS: dict[str, Sample] = {
+    "share, .50, of units in groups": _share_in_groups(0.5),
+    "- share, .90": _share_in_groups(0.9),
+    "- difference of shares in pairs, .50 and .60": _outcomes_in_groups(0.5, 0.6),
+    "- .90 and .92": _outcomes_in_groups(0.9, 0.92),
+}
+_RESAMPLED_IN_GROUPS: dict[str, Sample] = {"- difference of overlaps (IoU) in pairs": _overlaps_in_groups}
 
 
 def main(trials: int) -> None:
     """Print a row for each kind of figure: in how many of a hundred samples of each size the interval holds the truth."""
     print("| 95 % interval of | " + " | ".join(f"n = {n:,}" for n in _SIZES) + " |")
     print("|---" * (len(_SIZES) + 1) + "|")
-    for number, (name, sample) in enumerate((_QUICK | _RESAMPLED).items()):
+    kinds = _QUICK | _RESAMPLED | _QUICK_IN_GROUPS | _RESAMPLED_IN_GROUPS
+    for number, (name, sample) in enumerate(kinds.items()):
+        more = 1 if name in _RESAMPLED | _RESAMPLED_IN_GROUPS else _MORE
         cells = []
         for n in _SIZES:
             rng = np.random.default_rng([number, n])
-            found = [sample(rng, n) for _ in range(trials * _MORE if name in _QUICK else trials)]
+            found = [sample(rng, n) for _ in range(trials * more)]
             cells.append(np.mean([estimate.low <= truth <= estimate.high for estimate, truth in found]))
         print(f"| {name} | " + " | ".join(f"{100 * cell:.1f}" for cell in cells) + " |", flush=True)
 
