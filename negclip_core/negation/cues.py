@@ -43,7 +43,9 @@ def _compile() -> re.Pattern[str]:
 
 
 _SCAN = _compile()
-_PARTS = ("nt", "fused", "suffix", "hyphen")
+_PARTS = ("nt", "fused", "suffix", "hyphen", "except")
+# "no furniture other than a sofa", "an empty room other than a sofa": the sofa is there.
+_EMPTY = re.compile(r"\b(?:empty|bare|blank|deserted|vacant|plain|little|few|much)\b[^.]*$", re.IGNORECASE)
 
 
 def may_hold_cue(text: str) -> bool:
@@ -63,11 +65,22 @@ def find_cues(text: str) -> list[Cue]:
     if not may_hold_cue(text):
         return []
     cues = [_cue(each) for each in islice((m for m in _SCAN.finditer(text) if m["friend"] is None), _MOST)]
+    cues = [
+        cue for before, cue in zip([None, *cues], cues, strict=False) if not _is_exceptive(text, before, cue)
+    ]
     if not cues:
         return []
     # A prompt that is wholly in quotes was quoted by its sender, not by a sign painter.
     quoted = [m.span() for m in _QUOTED.finditer(text) if m.group() != text.strip()]
     return [cue for cue in cues if not _within(quoted, cue.span[0])]
+
+
+def _is_exceptive(text: str, before: Cue | None, cue: Cue) -> bool:
+    """Whether "other than" or "except" says what is there, since its sentence has denied the rest."""
+    if text[slice(*cue.span)].lower().split()[0] not in ("other", "except"):
+        return False
+    denied = before is not None and "." not in text[before.span[1] : cue.span[0]]
+    return denied or _EMPTY.search(text, 0, cue.span[0]) is not None
 
 
 def _within(spans: list[tuple[int, int]], place: int) -> bool:
