@@ -252,7 +252,8 @@ def test_bad_input_is_one_line(tmp_path: Path, world: dict[str, Path]) -> None:
     bad.write_text(json.dumps(large | {"annotations": [{"image_id": 2**63, "caption": "a dog"}]}), "utf-8")
     with pytest.raises(RequestError, match=r"bad.json: .*id of .*9223372036854775808"):
         run(bad, world["instances"], [], "p1", tmp_path / "out.json", 0)
-    for option, given in {"--threshold 0.5": {"threshold": 0.5}, "--shards 2": {"shards": 2}}.items():
+    useless: dict[str, dict[str, Any]] = {"--threshold 0.5": {"threshold": 0.5}, "--shards 2": {"shards": 2}}
+    for option, given in useless.items():
         with pytest.raises(RequestError, match=f"{option}: does nothing without"):
             run(world["captions"], world["instances"], [], "p1", tmp_path / "out.json", 0, **given)
     assert not (tmp_path / "out.json").exists()
