@@ -62,6 +62,7 @@ def _document(audit: "Audit") -> dict[str, Any]:
         "cues": cues,
         "examples": [{"cue": cue, "caption": text} for cue in cues for text in audit.examples[cue]],
         "misalignment": None,
+        "image_not_in_instances": checked.unknown if checked else None,
     }
     if checked and checked.checked:
         wrong = share(checked.contradicted, checked.checked)
@@ -86,10 +87,15 @@ def table(result: dict[str, Any], checked: bool) -> list[str]:
             f"{wrong['n']:,} negated captions checked, {wrong['contradicted']:,} contradicted by their picture: "
             f"{100 * wrong['share']:.3g} % (95 % interval {100 * wrong['low']:.3g} to {100 * wrong['high']:.3g} %)"
         )
-    elif checked:
+    elif checked and not result["image_not_in_instances"]:
         lines.append("misalignment: no negated caption denies a category of the instances")
-    else:
+    elif not checked:
         lines.append("misalignment: give --instances, COCO instances of the pictures, to estimate it")
+    if unknown := result["image_not_in_instances"]:
+        lines.append(
+            f"{unknown:,} negated captions not checked: their image_id or file_name is none of the instances', which may "
+            "be of other pictures, or write it otherwise"
+        )
     first: dict[str, str] = {}
     for example in result["examples"]:
         first.setdefault(example["cue"], example["caption"])

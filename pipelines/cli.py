@@ -109,7 +109,8 @@ def generate(
 @app.command()
 def parse(
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT", help="Or lines on standard input.")
+        list[str] | None,
+        typer.Argument(metavar="TEXT", help="Or lines on standard input; blank ones are passed over."),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -117,7 +118,7 @@ def parse(
     """Find the negations in texts: cue, scope, what is absent, the affirmative rest, the negative prompt."""
     from pipelines.parse import run
 
-    records = run(texts or read_lines())
+    records = run(texts or [line for line in read_lines() if line.strip()])
     lines = []
     for record in records:
         cues = ", ".join(f"{n['cue']!r} negates {n['scope']!r}" for n in record["negations"]) or "no negation"
@@ -144,7 +145,9 @@ def score(
     from pipelines.score import run, table
 
     with clean_output():
-        result = run([str(image) for image in images], text, clip, arms.split(","), device)
+        result = run(
+            [str(image) for image in images], text, clip, [arm.strip() for arm in arms.split(",")], device
+        )
     show(result, as_json, table(result))
 
 

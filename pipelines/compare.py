@@ -11,13 +11,13 @@ import typer
 
 from negclip_core.errors import RequestError
 from negclip_core.files import atomic_write_text
-from negclip_core.images import SUFFIXES
-from pipelines.console import clean_output
+from negclip_core.images import SUFFIXES, open_image
+from pipelines.console import clean_output, pick_device
 from pipelines.options import AsJson, Device, Gate, Model, Out, Quiet, Seed, TextEncoder
+from pipelines.shelf import Shelf
 
 __all__ = ["Request", "register", "run"]
 
-_ARMS = ["vanilla", "negationclip"]
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1c1c1e;background:#fcfbf8}
 h1,h2{font-weight:600}img{max-width:100%;border-radius:4px}.note{color:#7a7874}.scroll{overflow-x:auto}
@@ -57,11 +57,16 @@ def run(request: Request) -> dict[str, Any]:
         RequestError: something about the request is wrong.
     """
     from negclip_core.language import parse
-    from pipelines import generate, score, segment
+    from pipelines import generate, segment
+    from pipelines.score import check_texts, load_pair, similarities
 
     photographs = [Path(thing) for thing in request.things if _is_picture(thing)]
     texts = [thing for thing in request.things if not _is_picture(thing)]
     _check(request, photographs, texts)
+    # The affirmative rest beside each text: what "no" changes is the difference between the two.
+    said = list(dict.fromkeys(each for text in texts for each in (text, parse(text).affirmative) if each))
+    arms = load_pair(request.clip, request.text_encoder, pick_device(request.device), Shelf())
+    check_texts(said, arms)
     common: dict[str, Any] = {
         "model": request.model, "text_encoder": request.text_encoder, "gate": request.gate, "compare": True,
         "out": request.out, "device": request.device, "quiet": request.quiet,
@@ -76,9 +81,8 @@ def run(request: Request) -> dict[str, Any]:
     else:
         drawn = generate.run(generate.Request(tuple(texts), count=request.count, seed=request.seed, **common))
         scored = [image["path"] for image in drawn["images"]]
-    # The affirmative rest beside each text: what "no" changes is the difference between the two.
-    said = dict.fromkeys(each for text in texts for each in (text, parse(text).affirmative) if each)
-    scores = score.run(scored, list(said), request.clip, _ARMS, request.device)
+    pictures = [open_image(path) for path in scored]
+    scores = {"arms": similarities(pictures, said, arms), "images": scored, "texts": said}
     page = request.out / "compare.html"
     document = {"generate": drawn, "segment": found, "score": scores, "page": str(page)}
     atomic_write_text(page, _page(request, document))
@@ -102,6 +106,8 @@ def _check(request: Request, photographs: Sequence[Path], texts: Sequence[str]) 
         )
     if len({photograph.stem for photograph in photographs}) < len(photographs):
         raise RequestError("two pictures have the same name: their masks would overwrite each other")
+    for photograph in photographs:
+        open_image(photograph)
 
 
 def _page(request: Request, document: dict[str, Any]) -> str:
@@ -163,7 +169,10 @@ def register(app: typer.Typer) -> None:
         ],
         model: Model = "miniature",
         text_encoder: TextEncoder = None,
-        clip: Annotated[str, typer.Option(help="The CLIP that scores.")] = "miniature",
+        clip: Annotated[
+            str,
+            typer.Option(help="The CLIP that scores, beside --text-encoder or else its own NegationCLIP."),
+        ] = "miniature",
         gate: Gate = True,
         count: Annotated[
             int, typer.Option("-n", help="Pictures for each prompt, with seeds counting up.")

@@ -67,6 +67,7 @@ class _Job:
     segmenter: "Segmenter"
     encoder: "Clip"
     sam: Any
+    sam_record: dict[str, str | None]  # what it is called, and its file's sum
 
     @property
     def threshold(self) -> float:
@@ -127,7 +128,7 @@ def _prepare(request: Request, shelf: Shelf) -> _Job:
     from integrations.clipseg import check_fit
     from negclip_core.clip import load_clip
     from pipelines.prompts import check_length
-    from pipelines.segmenter import load_sam_model, load_segmenter, shrunk
+    from pipelines.segmenter import load_sam_model, load_segmenter, sam_file, shrunk
 
     clipseg, sam = segmenter_of(request.model)
     device = pick_device(request.device)
@@ -140,8 +141,10 @@ def _prepare(request: Request, shelf: Shelf) -> _Job:
         if (words := check_length(expression, tokenizer)) is not None:
             warn(f"the expression is longer than the {tokenizer.model_max_length} tokens that are read; "
                  f"cut: {words!r}", request.quiet)  # fmt: skip
-    model = shelf.get(load_sam_model, request.sam or sam, device) if request.refine else None
-    return _Job(request, image, shrunk(image), segmenter, encoder, model)
+    name = (request.sam or sam) if request.refine else None
+    model = shelf.get(load_sam_model, name, device) if name else None
+    record = {"sam": name, "sam_sha256": shelf.get(sha256_file, sam_file(name)) if name else None}
+    return _Job(request, image, shrunk(image), segmenter, encoder, model, record)
 
 
 def _masks(job: _Job) -> Iterator[_Mask]:
@@ -192,6 +195,7 @@ def _write(job: _Job, found: _Mask, path: Path) -> dict[str, Any]:
         "text_encoder_sha256": job.encoder.sha256 if found.arm != "vanilla" else None,
         "gate": request.gate,
         "refine": request.refine,
+        **job.sam_record,
         "made_by": provenance(),
     }
     write_png(picture, path, record)

@@ -13,7 +13,7 @@ from negclip_core.files import sha256_folder
 from negclip_core.models import resolve
 from pipelines.host import folder_about, hush, loading
 
-__all__ = ["Segmenter", "load_sam_model", "load_segmenter", "shrunk"]
+__all__ = ["Segmenter", "load_sam_model", "load_segmenter", "sam_file", "shrunk"]
 
 _THRESHOLD, _PRESENCE = 0.5, 0.0
 _LONGEST = 1024  # pixels that a mask is made at; SAM sees no more either
@@ -82,8 +82,20 @@ def load_segmenter(name: str, device: str, quiet: bool = False) -> Segmenter:
 
 def load_sam_model(name: str, device: str) -> Any:
     """segment_anything's `Sam` by shipped name, hub id, folder or checkpoint file. Raises RequestError as `load_sam`."""
-    from integrations.sam_weights import SAM_FILES, load_sam
+    from integrations.sam_weights import load_sam
+
+    return load_sam(sam_file(name)).to(device)
+
+
+def sam_file(name: str) -> Path:
+    """The file with the weights of a Segment Anything, by name; of a folder without one, the folder.
+
+    Raises:
+        RequestError: there is no such model.
+    """
+    from integrations.sam_weights import SAM_FILES
     from negclip_core.hub import fetch_first
 
     found = resolve(name)
-    return load_sam(found if isinstance(found, Path) else fetch_first(found, SAM_FILES)).to(device)
+    place = found if isinstance(found, Path) else fetch_first(found, SAM_FILES)
+    return next((place / file for file in SAM_FILES if (place / file).is_file()), place)

@@ -87,6 +87,8 @@ class Request:
         if "p1" in proposes and not self.instances and not self.llm:
             raise RequestError("--instances or --llm: one of them must propose what may be absent; name one")
         self._check_looking()
+        if self.shards is not None and self.engine != "ray":
+            raise RequestError(f"--shards {self.shards}: does nothing without --engine ray")
         if self.proposals < 1 or self.concurrency < 1 or (self.shards or 1) < 1:
             raise RequestError("--proposals, --concurrency and --shards: expected 1 or more")
         check_suffix(self.out)
@@ -100,13 +102,18 @@ class Request:
                 )
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise RequestError(f"--threshold {self.threshold:g}: expected a score from 0 to 1")
+        detects = any(name.startswith(DETECTOR) for name in self.verifier)
+        if self.threshold is not None and not detects:
+            raise RequestError(
+                f"--threshold {self.threshold:g}: does nothing without --verifier {DETECTOR}MODEL"
+            )
         if self.clip and self.max_fall is None:
             raise RequestError("--clip: say with --max-fall by how much the cosine with the picture may fall")
         if self.max_fall is not None and (self.max_fall < 0 or not self.clip):
             raise RequestError(f"--max-fall {self.max_fall:g}: expected 0 or more, and --clip")
         options = {
             "--vlm": self.vlm,
-            "--verifier": any(name.startswith(DETECTOR) for name in self.verifier),
+            "--verifier": detects,
             "--clip": self.clip,
         }
         for option in (option for option, given in options.items() if given):
@@ -144,12 +151,15 @@ class Inputs:
         from negclip_core.files import sha256_file
 
         request = self.request
-        paths = (request.captions, *((request.instances,) if request.instances else ()), *request.vqa)
+        # By role: two of the files may have the same name.
+        files = {"captions": request.captions}
+        files |= {"instances": request.instances} if request.instances else {}
+        files |= dict(zip(("questions", "answers"), request.vqa, strict=False))
         return {
             "pipeline": request.pipeline,
             "seed": request.seed,
             "proposals": request.proposals,
-            "inputs": {path.name: sha256_file(path) for path in paths},
+            "inputs": {role: sha256_file(path) for role, path in files.items()},
         }
 
     def tasks(self) -> Iterator[tuple[int, "Task"]]:

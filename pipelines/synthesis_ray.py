@@ -4,6 +4,7 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack, closing
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,11 @@ class _Worker:
     """Fills the journal of one shard after another. Errors that are one line for a person come back as a row."""
 
     def __init__(self, request: Request) -> None:
-        self.inputs = Inputs(request)
+        self.request = request
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        return Inputs(self.request)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         part = slice(row["start"], row["stop"])
@@ -103,6 +108,6 @@ class _Worker:
     async def _fill(self, place: Path, part: slice) -> dict[str, str]:
         async with AsyncExitStack() as stack:
             cast = await open_cast(self.inputs, part, stack)
-            with closing(journal_of(self.inputs.request, place, cast)) as journal:
+            with closing(journal_of(self.request, place, cast)) as journal:
                 await fill_journal(self.inputs, cast, journal, part, lambda _: None)
         return cast.verifiers

@@ -179,6 +179,11 @@ def test_other_bytes_than_utf8_are_replaced(tmp_path: Path) -> None:
         ("x.txt", b"\n \n", "no row holds a caption"),
         ("x.json", b'{"images": []}', "neither COCO captions"),
         ("x.json", b"[3]", "row 1: an object is expected"),
+        (
+            "x.json",
+            b"[" + b'{"caption": "a"},' * 100 + b"null]",
+            "row 101: an object is expected, not NoneType",
+        ),
         ("x.json", b"{", "cannot be read"),
         ("x.jsonl", b'{"caption": "a"}\n\n{"caption"\n', "line 3: "),
         ("x.jsonl", b'{"caption": "a"}\n' * 200 + b'{"caption"\n', "cannot be read"),

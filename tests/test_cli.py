@@ -7,9 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from command_line import run  # type: ignore[import-not-found]  # pytest puts tests/ on the path
+
+from negclip_core.errors import RequestError
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,7 @@ def test_parse_reads_lines_from_standard_input(
 ) -> None:
     import io
 
-    monkeypatch.setattr(sys, "stdin", io.StringIO("a street with no cars\na park\n"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a street with no cars\n\n \na park\n"))
     code, out, _ = run(["parse", "--json"], monkeypatch, capsys)
     first, second = json.loads(out)
     assert code == 0
@@ -153,8 +157,44 @@ def test_score_sets_arms_side_by_side(
         assert sum(arm["probability"][0]) == pytest.approx(1)
         assert len(arm["similarity"][0]) == 2
     assert document["texts"] == ["a car", "no car"]
+    spaced = run([*arguments, "--arms", f" vanilla , {other_clip_folder}", "--json"], monkeypatch, capsys)
+    assert json.loads(spaced[1]) == document
     code, _, err = run(arguments, monkeypatch, capsys)
     assert code == 2 and "has no arm 'negationclip'" in err
+
+
+def test_a_negation_that_would_be_cut_is_refused(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from open_clip.tokenizer import SimpleTokenizer
+    from PIL import Image
+
+    from pipelines.score import check_texts
+
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "red.png")
+    # 75 words are read; where there is one more, the negation is not.
+    room, more = "car " * 73, "a street. " * 30
+    for text, expected in ((f"{room}no car", 0), (f"{room}car no car", 2), (f"no dog here. {more}", 0)):
+        words = [
+            "score",
+            str(tmp_path / "red.png"),
+            "--clip",
+            str(clip_folder),
+            "--arms",
+            "vanilla",
+            "--text",
+            text,
+        ]
+        code, _, err = run(words, monkeypatch, capsys)
+        assert code == expected
+        assert ("negation 'no' is in what would be cut; shorten it" in err) == bool(expected)
+    # And by the tokenizer of a CLIP that brings none.
+    clip: Any = SimpleNamespace(
+        name="x", config={"text_cfg": {"context_length": 77}}, tokenizer=SimpleTokenizer()
+    )
+    check_texts([f"{room}no car", f"no dog here. {more}"], {"vanilla": clip})
+    with pytest.raises(RequestError, match="more tokens than the 77 that x reads"):
+        check_texts(["a car", f"{room}car no car"], {"vanilla": clip})
 
 
 def test_doctor_reports(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

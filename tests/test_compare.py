@@ -1,6 +1,7 @@
 """`negclip compare`: pictures, masks and scores of two text encoders on one page."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from negclip_core.errors import RequestError
+from pipelines import score
 from pipelines.compare import Request, run
 
 NEGATED = "a street with no cars"
@@ -16,7 +18,7 @@ NEGATED = "a street with no cars"
 
 @pytest.fixture
 def settings(other_clip_folder: Path, clip_folder: Path, tmp_path: Path) -> dict[str, Any]:
-    return {"text_encoder": str(other_clip_folder), "clip": "miniature", "out": tmp_path / "out", "device": "cpu",
+    return {"text_encoder": str(other_clip_folder), "clip": str(clip_folder), "out": tmp_path / "out", "device": "cpu",
             "quiet": True}  # fmt: skip
 
 
@@ -26,6 +28,10 @@ def test_prompts_are_drawn_in_pairs_and_scored(pipeline_folder: Path, settings: 
     assert result["score"]["texts"] == [NEGATED, "a street"]
     assert result["score"]["images"] == [image["path"] for image in result["generate"]["images"]]
     assert list(result["score"]["arms"]) == ["vanilla", "negationclip"]
+    # What draws is what scores.
+    pair = ["vanilla", settings["text_encoder"]]
+    alone = score.run(result["score"]["images"], result["score"]["texts"], settings["clip"], pair, "cpu")
+    assert list(result["score"]["arms"].values()) == list(alone["arms"].values())
     page = Path(result["page"]).read_text("utf-8")
     assert NEGATED in page
     assert page.count("data:image/png;base64,") == 1
@@ -50,7 +56,7 @@ def test_expressions_are_found_in_every_picture(
 
 
 def test_what_cannot_be_compared_is_refused(
-    clipseg_folder: Path, settings: dict[str, Any], tmp_path: Path
+    clipseg_folder: Path, pipeline_folder: Path, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -64,4 +70,19 @@ def test_what_cannot_be_compared_is_refused(
         run(Request((NEGATED,), refine="sam", **settings))
     with pytest.raises(RequestError, match=r"photo\.jpg: no such file"):
         run(Request((str(tmp_path / "photo.jpg"), "the dog"), model=str(clipseg_folder), **settings))
+    # Nothing is made before the last picture and the scores are known to be fine.
+    lost = (both[0], str(tmp_path / "photo.jpg"), "the dog")
+    with pytest.raises(RequestError, match=r"photo\.jpg: no such file"):
+        run(Request(lost, model=str(clipseg_folder), **settings))
+    clip = settings["clip"]
+    for text_encoder, said in (
+        (None, f"--clip {clip}: no NegationCLIP is known for it; name one with --text-encoder"),
+        ("miniature/negationclip", f"--text-encoder is scored beside --clip {clip}: name the CLIP"),
+        ("nonesuch", "no model called 'nonesuch'"),
+    ):
+        asked = settings | {"text_encoder": text_encoder}
+        with pytest.raises(RequestError, match=re.escape(said)):
+            run(Request((NEGATED,), model=str(pipeline_folder), **asked))
+        with pytest.raises(RequestError, match=re.escape(said)):
+            run(Request((both[0], "the dog"), model=str(clipseg_folder), **asked))
     assert not (tmp_path / "out").exists()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import shutil
 import signal
 import sqlite3
 import sys
@@ -15,11 +17,13 @@ from urllib.request import urlopen
 
 import pytest
 
-from negclip_core.captions.journal import Journal
+from negclip_core.captions.journal import TABLES, Journal
 from negclip_core.captions.parts import gather, parts_of, spread
 from negclip_core.captions.synthesis import Outcome, Task
-from negclip_core.errors import RequestError
+from negclip_core.errors import RequestError, UnfinishedWork
 from pipelines.miniature import export
+from pipelines.synthesis import Inputs, Request
+from pipelines.synthesis_ray import fill_on_ray
 from pipelines.synthesize import run
 
 ROOT = Path(__file__).parents[1]
@@ -184,3 +188,67 @@ def test_a_journal_is_cut_into_parts_and_joined_again(tmp_path: Path) -> None:
     with closing(Journal(place, {"verifiers": ["a", "b"]}, paid=True, group=1)) as journal:
         assert journal.counts()["rejected"] == {"b": 8}
         assert [journal.ended(number) for number in (7, 8)] == [True, False]
+
+
+def test_a_part_that_holds_nothing_yet_costs_no_answers(tmp_path: Path) -> None:
+    place = tmp_path / "journal"
+    with parts_of(place) as folder:
+        _journal(folder / "0.journal", ["a"], range(5))
+        # Its worker was killed between the tables and the settings.
+        with closing(sqlite3.connect(folder / "1.journal")) as file:
+            file.executescript(TABLES)
+        gather(place, folder)
+    assert not folder.exists()
+    with closing(Journal(place, {"verifiers": ["a"]}, paid=True, group=1)) as journal:
+        assert journal.counts()["rejected"] == {"a": 5} and journal.verified()[0]["a"]["absent"] == 5
+
+
+def test_journals_that_cannot_be_joined_are_told_in_one_line(tmp_path: Path) -> None:
+    place = tmp_path / "journal"
+    with parts_of(place) as folder:
+        good, bad = folder / "0.journal", folder / "1.journal"
+
+        def refused(said: str, work: Callable[..., None], *given: Any) -> None:
+            with pytest.raises(RequestError, match=said) as error:
+                work(place, *given)
+            assert "\n" not in str(error.value)
+
+        _journal(good, ["a"], range(5))
+        bad.write_text("not SQLite, " * 100)
+        refused("1.journal: not a journal of negclip synthesize", gather, folder)
+        bad.unlink()
+        # A worker that has outlived its run still writes.
+        with closing(Journal(bad, {"verifiers": ["a"]}, paid=True, group=1)):
+            refused("1.journal: another run is writing to it", gather, folder)
+        place.write_text("not SQLite, " * 100)
+        refused(f"{place}: not a journal of negclip synthesize", gather, folder)
+        refused(f"{place}: not a journal of negclip synthesize", spread, {folder / "2.journal": slice(0, 5)})
+        place.unlink()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        try:
+            with pytest.raises(UnfinishedWork, match=r"journal: cannot be written .*make room"):
+                gather(place, folder)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        gather(place, folder)
+    with closing(Journal(place, None, paid=True, group=1)) as journal:
+        assert journal.counts()["read"] == 5
+
+
+def test_a_worker_that_cannot_see_the_inputs_says_so_in_one_line(
+    cluster: None, world: dict[str, Path], tmp_path: Path
+) -> None:
+    captions = tmp_path / "captions.json"
+    shutil.copy(world["captions"], captions)
+    request = Request(
+        captions, world["instances"], [], "p1", tmp_path / "out.json", 0, engine="ray", shards=2
+    )
+    inputs, place = Inputs(request), tmp_path / "out.json.journal"
+    captions.unlink()  # as on another machine, where it is not
+    with (
+        parts_of(place) as folder,
+        pytest.raises(RequestError, match=r"captions\.json: expected .*No such file") as error,
+    ):
+        fill_on_ray(inputs, place, folder)
+    assert "\n" not in str(error.value)

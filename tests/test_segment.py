@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from negclip_core.errors import RequestError
+from negclip_core.files import sha256_file
 from negclip_core.images import open_image
 from pipelines.segment import Request, run
 
@@ -62,6 +63,7 @@ def test_a_mask_says_what_made_it(ask: Any) -> None:
     record = json.loads(Image.open(row["path"]).text["negclip"])  # type: ignore[attr-defined]
     assert record["expression"] == NEGATED
     assert record.keys() >= {"image_sha256", "model_sha256", "text_encoder_sha256", "threshold", "made_by"}
+    assert record["sam"] is None and record["sam_sha256"] is None
     assert ask(NEGATED)["masks"][0]["path"] == row["path"]
 
 
@@ -87,6 +89,9 @@ def test_sam_takes_part(ask: Any, published_sam: Path, way: str) -> None:
     result = ask(NEGATED, PLAIN, compare=True, refine=way, sam=str(published_sam), threshold=0.001)
     assert len(result["masks"]) == 4
     assert all(pixels(row["path"]).shape == (48, 40) for row in result["masks"])
+    record = json.loads(Image.open(result["masks"][0]["path"]).text["negclip"])  # type: ignore[attr-defined]
+    assert record["sam"] == str(published_sam)
+    assert record["sam_sha256"] == sha256_file(published_sam / "model.safetensors")
 
 
 def test_without_proposals_nothing_is_found(

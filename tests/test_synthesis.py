@@ -3,22 +3,25 @@
 import asyncio
 import json
 import re
+import shutil
 from collections import defaultdict
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from negclip_core.captions.annotated import Annotations, LikelyProposer, RandomProposer, plural
+from negclip_core.captions.annotated import Annotations, LikelyProposer, RandomProposer
 from negclip_core.captions.checks import failure
 from negclip_core.captions.journal import Journal
 from negclip_core.captions.questions import asked
 from negclip_core.captions.running import synthesize_all
 from negclip_core.captions.steps import synthesize
-from negclip_core.captions.synthesis import Claim, Roles, Task
+from negclip_core.captions.synthesis import Claim, Outcome, Roles, Task
 from negclip_core.captions.writing import PhrasingWriter
 from negclip_core.errors import RequestError
+from negclip_core.files import sha256_file
 from negclip_core.language import has_negation
 from negclip_core.world.catalog import split_of
 from pipelines.miniature import export
@@ -236,13 +239,6 @@ def test_an_answer_is_kept_as_true_or_as_refuted() -> None:
         assert outcome.state == state and outcome.entry is not None and outcome.entry["absent"] == ["car"]
 
 
-@pytest.mark.parametrize(
-    ("noun", "many"), [("person", "people"), ("bench", "benches"), ("bus", "buses"), ("knife", "knives")]
-)
-def test_plurals_of_cocos_categories(noun: str, many: str) -> None:
-    assert plural(noun) == many
-
-
 def test_bad_input_is_one_line(tmp_path: Path, world: dict[str, Path]) -> None:
     bad = tmp_path / "bad.json"
     bad.write_text("[]", "utf-8")
@@ -252,7 +248,34 @@ def test_bad_input_is_one_line(tmp_path: Path, world: dict[str, Path]) -> None:
         run(world["captions"], world["instances"], [], "p2", tmp_path / "out.json", 0)
     with pytest.raises(RequestError, match=r"--pipeline p3: expected one of p1, rand-p1, p2, both, all"):
         run(world["captions"], world["instances"], [], "p3", tmp_path / "out.json", 0)
+    large = {"images": [{"id": 2**63, "file_name": "a.png"}], "annotations": []}
+    bad.write_text(json.dumps(large | {"annotations": [{"image_id": 2**63, "caption": "a dog"}]}), "utf-8")
+    with pytest.raises(RequestError, match=r"bad.json: .*id of .*9223372036854775808"):
+        run(bad, world["instances"], [], "p1", tmp_path / "out.json", 0)
+    useless: dict[str, dict[str, Any]] = {"--threshold 0.5": {"threshold": 0.5}, "--shards 2": {"shards": 2}}
+    for option, given in useless.items():
+        with pytest.raises(RequestError, match=f"{option}: does nothing without"):
+            run(world["captions"], world["instances"], [], "p1", tmp_path / "out.json", 0, **given)
     assert not (tmp_path / "out.json").exists()
+
+
+def test_files_of_one_name_are_told_apart(world: dict[str, Path], tmp_path: Path) -> None:
+    copies = {role: tmp_path / role / "train.json" for role in ("captions", "instances")}
+    for role, path in copies.items():
+        path.parent.mkdir()
+        shutil.copy(world[role], path)
+    out = tmp_path / "out.json"
+    run(copies["captions"], copies["instances"], [], "p1", out, seed=0)
+    info = json.loads(out.read_text("utf-8"))["info"]
+    assert info["inputs"] == {role: sha256_file(path) for role, path in copies.items()}
+    # A journal of paid answers from before inputs were told apart is refused, and stays.
+    place, old = tmp_path / "out.json.journal", {path.name: sha256_file(path) for path in copies.values()}
+    settings = {name: info[name] for name in ("pipeline", "seed", "proposals")} | {"inputs": old}
+    with closing(Journal(place, settings, paid=True, group=1)) as journal:
+        journal.finish(0, Task("p1", 1, {"id": 1}, "a dog"), Outcome("rejected", True, True))
+    with pytest.raises(RequestError, match=r"out.json.journal: was begun with another .*inputs") as error:
+        run(copies["captions"], copies["instances"], [], "p1", out, seed=0)
+    assert "\n" not in str(error.value) and place.exists()
 
 
 def test_p2_answers_in_sentences_of_their_own_and_of_people(written: dict[str, dict]) -> None:

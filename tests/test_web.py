@@ -20,6 +20,8 @@ import pytest
 from command_line import run as run_command  # type: ignore[import-not-found]  # pytest puts tests/ on the path
 from PIL import Image
 
+from integrations.methods import method_names
+from integrations.referring import WAYS
 from pipelines import generate, score, segment
 from pipelines.web.parsed import parts, summary
 
@@ -169,6 +171,23 @@ def test_limits_are_said_in_a_line(
     assert str(caught.value) == line
 
 
+def test_one_text_gets_cosines_alone(client: Any, photograph: Path) -> None:
+    bars = client.predict(photo=picture(photograph), texts=TEXTS[1], api_name="/similarity")
+    found = score.run([str(photograph)], TEXTS[1:], "miniature", ["vanilla", "negationclip"], "cpu")
+    assert "%" not in bars and "Give more texts" in bars
+    cosines = [f"{own['similarity'][0][0]:.3f}" for own in found["arms"].values()]
+    assert re.findall(r'"cosine">([^<]+)', bars) == cosines
+    with pytest.raises(Exception, match="would be cut"):
+        client.predict(photo=picture(photograph), texts=f"{'car ' * 74}no car", api_name="/similarity")
+
+
+def test_choices_are_explained(url: str) -> None:
+    props = [each["props"] for each in httpx.get(f"{url}/config").json()["components"]]
+    told = {each["label"]: each["info"] for each in props if each.get("info")}
+    assert all(re.search(rf"\b{name}\b", told["Method"]) for name in method_names())
+    assert all(re.search(rf"\b{way}\b", told["Refine by Segment Anything"]) for way in WAYS)
+
+
 def test_texts_are_counted(client: Any, tmp_path: Path) -> None:
     for texts, line in (("a\n" * 9, "9 texts: the page takes 8"), ("", "no text: give one or more")):
         with pytest.raises(Exception, match=line):
@@ -256,6 +275,10 @@ def test_the_queue_is_the_only_way_in_and_has_an_end(url: str) -> None:
         (["--host", "192.0.2.1"], "cannot be served at"),
         (["--model", "nonesuch"], "no model called 'nonesuch'"),
         (["--device", "tpu"], "--device tpu: expected"),
+        (
+            ["--clip", "nonesuch"],
+            "--clip nonesuch: no NegationCLIP is known for it; name one with --text-encoder",
+        ),
     ],
 )
 def test_bad_options_end_with_a_line(
@@ -263,6 +286,14 @@ def test_bad_options_end_with_a_line(
 ) -> None:
     code, _, err = run_command(["web", *options, "--quiet"], monkeypatch, capsys)
     assert code == 2 and err.startswith("negclip: ") and line in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("host", "warned"), [("localhost", False), ("127.0.0.1", False), ("0.0.0.0", True)])
+def test_whoever_else_can_reach_the_page_is_told_of(
+    host: str, warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run_command(["web", "--host", host, "--clip", "nonesuch"], monkeypatch, capsys)
+    assert code == 2 and (f"whoever can reach {host} can use the page" in err) == warned
 
 
 def test_without_gradio_a_line_says_what_to_install(

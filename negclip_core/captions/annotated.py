@@ -26,11 +26,16 @@ _WORN = 0.5  # share of captions with such a person in which something worn is p
 
 
 class Annotations:
-    """What each image holds, read from an instances file, and what things are called (see `Names`)."""
+    """What each image holds, read from an instances file, and what things are called (see `Names`).
+
+    Categories are named in lower case, as captions say them: Objects365 has a "Car".
+    """
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        names = {entry["id"]: entry["name"] for entry in document["categories"]}
-        self.plurals = {e["name"]: e.get("plural") or plural(e["name"]) for e in document["categories"]}
+        names = {entry["id"]: entry["name"].lower() for entry in document["categories"]}
+        self.plurals = {
+            names[e["id"]]: e.get("plural") or plural(names[e["id"]]) for e in document["categories"]
+        }
         self.names = Names(self.plurals)
         self.worn: dict[str, dict[str, str]] = dict(document.get("attributes", {}))
         self.places = {image["id"]: image.get("place", "") for image in document["images"]}

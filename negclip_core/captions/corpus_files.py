@@ -12,7 +12,7 @@ Bytes that are not UTF-8 become U+FFFD, except in Parquet's columns of text, whi
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -124,7 +124,7 @@ def _json_lines(path: Path) -> Table:
         row = pl.Struct(dict.fromkeys(names, pl.String))
         return lines.select(pl.col("text").str.json_decode(row).struct.unnest())
 
-    return Table(_names(_objects(first)), select)
+    return Table(_names(_rows(_objects(first))), select)
 
 
 def _objects(lines: Iterable[str | None]) -> Iterator[Any]:
@@ -140,9 +140,10 @@ def _json(path: Path) -> Table:
     import polars as pl
 
     document = json.loads(path.read_bytes().decode("utf-8", "replace"))
-    rows = document.get("annotations") if isinstance(document, dict) else document
-    if not isinstance(rows, list):
+    held = document.get("annotations") if isinstance(document, dict) else document
+    if not isinstance(held, list):
         raise ValueError("neither COCO captions, which hold 'annotations', nor a list of objects")
+    rows = list(_rows(held))
 
     def select(names: Sequence[str]) -> pl.LazyFrame:
         columns = {name: [_plain(row.get(name)) for row in rows] for name in names}
@@ -155,12 +156,17 @@ def _plain(value: Any) -> str | None:
     return str(value) if isinstance(value, str | int) else None
 
 
-def _names(rows: Iterable[Any]) -> list[str]:
-    """The keys of the first rows, in order."""
-    names: dict[str, None] = {}
-    for number, row in enumerate(islice(rows, _FIRST), 1):
+def _rows(found: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
+    for number, row in enumerate(found, 1):
         if not isinstance(row, dict):
             raise ValueError(f"row {number}: an object is expected, not {type(row).__name__}")
+        yield row
+
+
+def _names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The keys of the first rows, in order."""
+    names: dict[str, None] = {}
+    for row in islice(rows, _FIRST):
         names |= dict.fromkeys(row)
     return list(names)
 

@@ -12,6 +12,7 @@ __all__ = ["read_answers", "read_captions_file", "read_instances", "read_questio
 
 _Kinds = type[Any] | tuple[type[Any], ...]
 _KEY = (int, str)
+_LARGEST = 2**63  # whole numbers beyond are more than the journal can hold
 
 
 def read_captions_file(path: Path) -> dict[str, Any]:
@@ -96,11 +97,16 @@ def _checked(
 
 def _check(entry: Mapping[str, Any], needed: Mapping[str, _Kinds], known: Mapping[str, _Kinds]) -> None:
     for name, kinds in needed.items():
-        if not isinstance(entry[name], kinds):
-            raise ValueError(f"{name} of {_short(entry)}")
+        _check_value(entry, name, kinds)
     for name, kinds in known.items():
-        if name in entry and not isinstance(entry[name], kinds):
-            raise ValueError(f"{name} of {_short(entry)}")
+        if name in entry:
+            _check_value(entry, name, kinds)
+
+
+def _check_value(entry: Mapping[str, Any], name: str, kinds: _Kinds) -> None:
+    value = entry[name]
+    if not isinstance(value, kinds) or (isinstance(value, int) and not -_LARGEST <= value < _LARGEST):
+        raise ValueError(f"{name} of {_short(entry)}")
 
 
 def _known(entry: Mapping[str, Any], name: str, ids: Container[Any]) -> None:

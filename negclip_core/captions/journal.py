@@ -17,7 +17,7 @@ from negclip_core.captions.steps import Said
 from negclip_core.captions.synthesis import Outcome, Task
 from negclip_core.errors import RequestError, UnfinishedWork
 
-__all__ = ["TABLES", "Journal"]
+__all__ = ["TABLES", "Journal", "readable"]
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -43,6 +43,25 @@ CREATE TABLE IF NOT EXISTS answers (
 """
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns what a damaged journal, one in use, or a disk that is full raises into one line."""
+    try:
+        yield
+    except (sqlite3.Error, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        if "locked" in str(error):
+            raise RequestError(
+                f"{path}: another run is writing to it; wait for it, or choose another --out"
+            ) from error
+        if isinstance(error, sqlite3.OperationalError) and ("full" in str(error) or "I/O" in str(error)):
+            raise UnfinishedWork(
+                f"{path}: cannot be written ({error}); make room, and repeat the command"
+            ) from error
+        raise RequestError(
+            f"{path}: not a journal of negclip synthesize ({error}); remove it, or choose another --out"
+        ) from error
+
+
 class Journal:
     """The journal at `path`, begun or continued. Commits after every `group` rows.
 
@@ -56,7 +75,7 @@ class Journal:
 
     def __init__(self, path: Path, settings: Mapping[str, Any] | None, *, paid: bool, group: int) -> None:
         self.path, self.paid, self._group, self._waiting = path, paid, group, 0
-        with self._readable():
+        with readable(self.path):
             self._file = sqlite3.connect(path, timeout=0)
             self._file.executescript(
                 "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + TABLES
@@ -67,30 +86,12 @@ class Journal:
             self._continued = self._holds("tasks") or self._holds("answers")
             self._file.commit()
 
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        """Turns what a damaged file, or a disk that is full, raises into one line."""
-        try:
-            yield
-        except (sqlite3.Error, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            if "locked" in str(error):
-                raise RequestError(
-                    f"{self.path}: another run is writing to it; wait for it, or choose another --out"
-                ) from error
-            if isinstance(error, sqlite3.OperationalError) and ("full" in str(error) or "I/O" in str(error)):
-                raise UnfinishedWork(
-                    f"{self.path}: cannot be written ({error}); make room, and repeat the command"
-                ) from error
-            raise RequestError(
-                f"{self.path}: not a journal of negclip synthesize ({error}); remove it, or choose another --out"
-            ) from error
-
     def _holds(self, table: str) -> bool:
         return self._file.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
 
     def settings(self) -> dict[str, Any]:
         """What its answers and ends depend on."""
-        with self._readable():
+        with readable(self.path):
             rows = self._file.execute("SELECT * FROM settings ORDER BY name")
             return {name: json.loads(value) for name, value in rows}
 
@@ -118,7 +119,7 @@ class Journal:
         """Whether a task has come to its end."""
         if not self._continued:
             return False
-        with self._readable():
+        with readable(self.path):
             found = self._file.execute("SELECT 1 FROM tasks WHERE number = ?", (number,))
             return found.fetchone() is not None
 
@@ -126,7 +127,7 @@ class Journal:
         """What roles said of a task so far, and where more of it is kept; None where nothing is paid for."""
         if not self.paid:
             return None
-        with self._readable():
+        with readable(self.path):
             rows = self._file.execute(
                 "SELECT step, who, again, answer FROM answers WHERE number = ?", (number,)
             )
@@ -144,7 +145,7 @@ class Journal:
 
     def put(self, table: str, row: tuple[Any, ...]) -> None:
         """Write down a row."""
-        with self._readable():
+        with readable(self.path):
             self._file.execute(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
         self._waiting += 1
         if self._waiting >= self._group:
@@ -152,13 +153,13 @@ class Journal:
 
     def commit(self) -> None:
         """Make what was written down so far outlive the process."""
-        with self._readable():
+        with readable(self.path):
             self._file.commit()
         self._waiting = 0
 
     def counts(self) -> dict[str, Any]:
         """Of the tasks that have ended: `read`, `proposed`, `verified_absent`, `written`, `refuted`, `rejected`."""
-        with self._readable():
+        with readable(self.path):
             row = self._file.execute(
                 "SELECT count(*), total(proposed), total(verified_absent), total(state = 'absent'), "
                 "total(state = 'present') FROM tasks"
@@ -174,7 +175,7 @@ class Journal:
 
     def verified(self) -> tuple[dict[str, dict[str, int]], int]:
         """How often each verifier said absent, present or neither, and how many things were called both."""
-        with self._readable():
+        with readable(self.path):
             found: dict[str, dict[str, int]] = {}
             rows = self._file.execute(
                 "SELECT who, answer, count(*) FROM answers WHERE who != '' AND answer IN ('true', 'false', 'null') "
@@ -191,7 +192,7 @@ class Journal:
 
     def entries(self, state: str) -> Iterator[str]:
         """The entries in a state, "absent" or "present", as JSON in the inputs' order."""
-        with self._readable():
+        with readable(self.path):
             rows = self._file.execute("SELECT entry FROM tasks WHERE state = ? ORDER BY number", (state,))
             for (entry,) in rows:
                 if not isinstance(json.loads(entry), dict):
@@ -200,7 +201,7 @@ class Journal:
 
     def images(self) -> set[Any]:
         """The ids of the images that have an entry."""
-        with self._readable():
+        with readable(self.path):
             rows = self._file.execute("SELECT DISTINCT image_id FROM tasks WHERE image_id IS NOT NULL")
             return {image for (image,) in rows}
 

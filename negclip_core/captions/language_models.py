@@ -13,7 +13,7 @@ from PIL import Image
 
 from negclip_core.captions.checks import denied, failure
 from negclip_core.captions.names import Names
-from negclip_core.captions.phrasings import Negated, article, join
+from negclip_core.captions.phrasings import Negated, join, noun_phrase
 from negclip_core.captions.prompts import Prompt, load_prompt
 from negclip_core.captions.synthesis import Claim, Claims, Rejected
 from negclip_core.errors import RequestError
@@ -149,8 +149,7 @@ def _named(forms: Collection[str], text: str) -> bool:
 
 def _question(claim: Claim) -> str:
     if claim.how == "worn":
-        thing = claim.thing if claim.thing.endswith("s") else f"{article(claim.thing)} {claim.thing}"
-        return f"Does the {claim.of} in the image wear or hold {thing}?"
+        return f"Does the {claim.of} in the image wear or hold {noun_phrase(claim.thing)}?"
     return f"Is there any {claim.thing} in the image, even a small one or a part of one?"
 
 
@@ -159,9 +158,5 @@ def _checked(text: str, caption: str, absent: Collection[Collection[str]]) -> Ne
         raise Rejected(why, again=True)
     # The caption itself is what is left without the negation: that it survived has been checked.
     base = caption.rstrip(" .")
-    there = " and ".join(_a(thing) for thing in denied(text, caption))
+    there = " and ".join(noun_phrase(thing) for thing in denied(text, caption))
     return Negated(text, caption, f"{base} {join(base)} {there}{caption[len(base) :].strip()}", "")
-
-
-def _a(thing: str) -> str:
-    return thing if thing.endswith("s") or thing == "people" else f"{article(thing)} {thing}"

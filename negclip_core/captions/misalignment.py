@@ -22,21 +22,26 @@ _OF_SOMEONE = re.compile(rf"\b(?:{'|'.join(lex.ANIMATE)})(?: (?:{'|'.join(lex.CA
 
 
 class Misalignment:
-    """Of the captions added, how many could be checked, and how many of those their picture contradicts."""
+    """Of the captions added, how many could be checked, and how many of those their picture contradicts.
+
+    `unknown` are those that deny a category as well, but of a picture that the instances do not name.
+    """
 
     def __init__(self, instances: Mapping[str, Any]) -> None:
         annotations = Annotations(instances)
-        self._kinds = annotations.kinds
-        self._categories = {many: one for one, many in annotations.plurals.items()}
-        self._categories |= {one: one for one in annotations.plurals}
-        self._images = {image.get("file_name", ""): image["id"] for image in instances["images"]}
+        self._kinds, self._categories = annotations.kinds, annotations.names.same
+        named = [image for image in instances["images"] if image.get("file_name")]
+        self._images = {image["file_name"]: image["id"] for image in named}
         self._images |= {str(key): key for key in annotations.places}
-        self.checked = self.contradicted = 0
+        self.checked = self.contradicted = self.unknown = 0
 
     def add(self, text: str, image: str) -> None:
         """Check a caption against its image, named by id or file."""
         denied = self.denied(text)
-        if not denied or image not in self._images:
+        if not denied:
+            return
+        if image not in self._images:
+            self.unknown += 1
             return
         self.checked += 1
         self.contradicted += not denied.isdisjoint(self._kinds.get(self._images[image], ()))

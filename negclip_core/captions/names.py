@@ -10,11 +10,14 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["COCO", "UNCOUNTED", "Names", "at_home_with", "plural"]
+__all__ = ["COCO", "UNCOUNTED", "Names", "at_home_with", "is_plural", "plural"]
 
 _PLURALS = {"person": "people", "knife": "knives", "mouse": "computer mice", "man": "men", "woman": "women", "child": "children",
-            "sheep": "sheep", "skis": "skis", "broccoli": "broccoli", "tv": "TVs", "remote": "remote controls", "hair drier": "hair dryers"}  # fmt: skip
+            "sheep": "sheep", "broccoli": "broccoli", "tv": "TVs", "remote": "remote controls", "hair drier": "hair dryers"}  # fmt: skip
 UNCOUNTED = frozenset({"broccoli"})  # "no broccoli is", not "are"
+_MANY = re.compile(r"(?:[^su]s|\b(?:people|men|women|children|mice))$")
+# Words for one thing that end like those for many.
+_ONE = re.compile(r"\b(?:canvas|gas|iris|lens|rhinoceros|thermos)$")
 
 
 @cache
@@ -42,9 +45,14 @@ def at_home_with(kinds: Collection[str]) -> set[str]:
     return {kind for fit, place in fits if fit == most > 0 for kind in place}
 
 
+def is_plural(noun: str) -> bool:
+    """Whether a thing's name is a plural: "people", "cars", "glasses", "jeans"; not "bus", "grass" or "lens"."""
+    return bool(_MANY.search(noun)) and not _ONE.search(noun)
+
+
 def plural(noun: str) -> str:
-    """The plural of a thing's name: "people", "benches", "knives", "cars"."""
-    if noun in _PLURALS or noun.endswith("scissors"):
+    """The plural of a thing's name: "people", "benches", "knives", "cars"; "scissors" as it is."""
+    if noun in _PLURALS or is_plural(noun):
         return _PLURALS.get(noun, noun)
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return f"{noun[:-1]}ies"
@@ -58,16 +66,16 @@ class Names:
     """The words for each of some categories, given with their plurals.
 
     "sofa" is another word for "couch"; "man" is narrower than "person"; "vehicle" is broader than "car". A word that
-    is itself the name of a category stands for that alone.
+    is itself the name of a category stands for that alone. All words are kept, and looked up, in lower case.
     """
 
     def __init__(self, plurals: Mapping[str, str]) -> None:
         self.plurals = dict(plurals)
-        own = {form: name for name, many in plurals.items() for form in (name, many.lower())}
+        own = {form.lower(): name for name, many in plurals.items() for form in (name, many)}
         self.same, self.narrower = dict(own), defaultdict[str, set[str]](set)
         self.broader = defaultdict[str, set[str]](set)
         for name in plurals:
-            words = _table().get(name, {})
+            words = _table().get(name.lower(), {})
             for form in _forms(words.get("same", ())):
                 self.same.setdefault(form, name)
             for kind, into in (("narrower", self.narrower), ("broader", self.broader)):

@@ -6,18 +6,20 @@ number of shards may differ from one run to the next.
 
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from negclip_core.captions.journal import TABLES
+from negclip_core.captions.journal import TABLES, readable
 from negclip_core.errors import RequestError
 
 __all__ = ["gather", "parts_of", "spread"]
 
 _LOCK = "lock"
+_SETTINGS = "SELECT name, value FROM settings ORDER BY name"
 
 
 @contextmanager
@@ -42,18 +44,18 @@ def parts_of(place: Path) -> Iterator[Path]:
 
 
 def spread(place: Path, parts: Mapping[Path, slice]) -> None:
-    """Copy to each part what the journal holds of its tasks; nothing where there is no journal."""
+    """Copy to each part what the journal holds of its tasks; nothing where there is no journal.
+
+    Raises as `Journal` where one of the files is damaged, in use, or cannot be written.
+    """
     if not place.exists():
         return
     for path, tasks in parts.items():
-        with closing(_open(path)) as part:
-            part.execute("ATTACH ? AS whole", (str(place),))
-            part.execute("INSERT OR REPLACE INTO settings SELECT * FROM whole.settings")
+        with readable(path), closing(_open(path)) as part:
+            _put(part, "settings", _rows(place, "SELECT * FROM settings"))
             for table in ("tasks", "answers"):
-                part.execute(
-                    f"INSERT OR REPLACE INTO {table} SELECT * FROM whole.{table} WHERE number >= ? AND number < ?",
-                    (tasks.start, tasks.stop),
-                )
+                own = f"SELECT * FROM {table} WHERE number >= ? AND number < ?"
+                _put(part, table, _rows(place, own, tasks.start, tasks.stop))
             part.commit()
 
 
@@ -61,26 +63,26 @@ def gather(place: Path, folder: Path) -> None:
     """Move what the parts in a folder hold into the journal at `place`.
 
     Where a run was killed so early that its parts differ in settings, only the answers of those are kept that differ from
-    the whole: their tasks ended by other rules.
+    the whole: their tasks ended by other rules. A part without settings was killed before it could hold anything.
+
+    Raises as `Journal` where one of the files is damaged, in use, or cannot be written.
     """
     paths = _parts(folder)
     if not paths:
         return
-    settings = {path: _settings(path) for path in paths}
-    with closing(_open(place)) as whole:
-        own = _rows(whole)
-        now = settings[paths[0]] if len({*map(tuple, settings.values())}) == 1 else own
+    settings = {path: found for path in paths if (found := tuple(_rows(path, _SETTINGS)))}
+    with readable(place), closing(_open(place)) as whole:
+        own = tuple(whole.execute(_SETTINGS))
+        now = next(iter(settings.values())) if len({*settings.values()}) == 1 else own
         if now != own:
             whole.execute("DELETE FROM tasks")
             whole.execute("DELETE FROM settings")
-            whole.executemany("INSERT INTO settings VALUES (?, ?)", now)
+            _put(whole, "settings", now)
         whole.commit()
-        for path in paths:
-            whole.execute("ATTACH ? AS part", (str(path),))
+        for path in settings:
             for table in ("answers", "tasks") if settings[path] == now else ("answers",):
-                whole.execute(f"INSERT OR REPLACE INTO {table} SELECT * FROM part.{table}")
+                _put(whole, table, _rows(path, f"SELECT * FROM {table}"))
             whole.commit()
-            whole.execute("DETACH part")
     for path in paths:
         path.unlink()
 
@@ -95,10 +97,12 @@ def _open(path: Path) -> sqlite3.Connection:
     return file
 
 
-def _settings(path: Path) -> list[tuple[str, str]]:
-    with closing(_open(path)) as file:
-        return _rows(file)
+def _rows(path: Path, query: str, *values: int) -> Iterator[tuple[Any, ...]]:
+    """What a query finds in a journal: read apart from where it goes, so that it shows which of the two is damaged."""
+    with readable(path), closing(_open(path)) as file:
+        yield from file.execute(query, values)
 
 
-def _rows(file: sqlite3.Connection) -> list[tuple[str, str]]:
-    return sorted(file.execute("SELECT name, value FROM settings"))
+def _put(file: sqlite3.Connection, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    for row in rows:
+        file.execute(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(row))})", row)

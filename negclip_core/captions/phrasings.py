@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from negclip_core.captions.names import is_plural
 from negclip_core.negation.cues import find_cues
 
 __all__ = [
@@ -39,7 +40,6 @@ __all__ = [
 # Templates that speak of the base's last noun: "a park with a man lacking birds" is about the man.
 LAST_NOUN = re.compile(r"\{base\} (that|which|free|empty|not having|having|devoid|lacking)")
 _BY_CUE = 0.5
-_PLURAL = re.compile(r"(?:[^su]s|people)$")  # of a noun: "glasses", not "bus" or "grass"
 _WORDS = {"less": "carless", "a_less": "a carless", "less_person": "a hatless man", "free": "car-free",
           "a_free": "a car-free", "with": "with"}  # fmt: skip
 FAMILIES = ("before", "after", "affix", "attribute", "two", "unseen-cue")
@@ -96,7 +96,7 @@ def templates(family: str, split: str) -> list[str]:
 def noun_phrase(label: str) -> str:
     """ "man with hat" -> "a man with a hat"; "glasses" as it is."""
     return " with ".join(
-        noun if _PLURAL.search(noun) else f"{article(noun)} {noun}" for noun in label.split(" with ")
+        noun if is_plural(noun) else f"{article(noun)} {noun}" for noun in label.split(" with ")
     )
 
 

@@ -80,7 +80,7 @@ class _Way:
     async def write(self) -> dict[str, Any]:
         """The entry of a captions file. Raises Rejected where there is nothing that could be said."""
         task, truth, claims = self.task, self.truth, self.claims
-        if set(task.image.get("held_out", ())) & {claim.label() for claim in claims}:
+        if {label.lower() for label in task.image.get("held_out", ())} & {claim.label() for claim in claims}:
             raise Rejected("held out")
         if None in truth:
             raise Rejected("verifiers disagree" if self.disputed else "cannot be verified")

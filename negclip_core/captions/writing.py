@@ -8,6 +8,7 @@ import numpy as np
 
 from negclip_core.captions.annotated import NOTHING_WORN, Annotations
 from negclip_core.captions.checks import failure
+from negclip_core.captions.names import plural
 from negclip_core.captions.phrasings import (
     LAST_NOUN,
     Absence,
@@ -69,7 +70,9 @@ class PhrasingWriter:
         return self.write(image, caption, claims, rng)
 
     def _absence(self, claim: Claim) -> Absence:
-        return Absence(claim.thing, claim.thing, self.annotations.plurals.get(claim.thing, f"{claim.thing}s"))
+        return Absence(
+            claim.thing, claim.thing, self.annotations.plurals.get(claim.thing) or plural(claim.thing)
+        )
 
     def _there(
         self, image: Mapping[str, Any], caption: str, claims: Claims, rng: np.random.Generator

@@ -4,6 +4,7 @@ import os
 import socket
 import tempfile
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 from threading import Event
 from typing import Annotated
@@ -32,7 +33,12 @@ def register(app: typer.Typer) -> None:
         segmenter: Annotated[
             str, typer.Option(help="A shipped name, a hub id or a folder: the CLIPSeg of the masks.")
         ] = "miniature",
-        clip: Annotated[str, typer.Option(help="The CLIP of the similarities.")] = "miniature",
+        clip: Annotated[
+            str,
+            typer.Option(
+                help="The CLIP of the similarities, beside --text-encoder or else its own NegationCLIP."
+            ),
+        ] = "miniature",
         device: Device = "auto",
         quiet: Quiet = False,
     ) -> None:
@@ -44,11 +50,11 @@ def register(app: typer.Typer) -> None:
                 from pipelines.web.page import make_page, serve
                 from pipelines.web.room import Room
 
+                if not _only_here(host):
+                    warn(f"whoever can reach {host} can use the page; it asks for no password", quiet)
                 room = Room(model, lora, text_encoder, segmenter, clip, pick_device(device), Path(name))
                 warn("loading the models", quiet)
                 room.open()
-                if host != _HERE:
-                    warn(f"whoever can reach {host} can use the page; it asks for no password", quiet)
                 url = serve(make_page(room), host, port)
             print(url, flush=True)
             warn("Ctrl-C ends it", quiet)
@@ -70,6 +76,11 @@ def _check(host: str, port: int) -> None:
         raise RequestError(
             f"--host {host} --port {port}: cannot be served at ({error.strerror or error}); choose another"
         ) from error
+
+
+def _only_here(host: str) -> bool:
+    """Whether nobody but this machine reaches an address: localhost, ::1, 127.0.0.1."""
+    return all(ip_address(place[0]).is_loopback for *_, place in socket.getaddrinfo(host, None))
 
 
 def _keep_to_itself(folder: Path) -> None:

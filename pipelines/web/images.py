@@ -25,6 +25,10 @@ __all__ = ["images_tab"]
 
 _EXAMPLES = ("a street with no cars", "a park without trees", "a kitchen with no table", "a lake, but no boats and no people",
              "a street with a red car")  # fmt: skip
+_METHODS = (
+    "encoder, rephrased, both: NegationCLIP reads the prompt. The others keep the model's own encoder, and lead away from "
+    "what is denied in guidance (negative-prompt, perp-neg) or in attention (nag, vsf)."
+)
 _PREVIEWS = 8  # of each picture as it forms
 _SMALL = 256  # pixels a side; smaller pictures are enlarged without smoothing, to show what was drawn
 
@@ -39,9 +43,9 @@ def images_tab(room: Room, **queued: Any) -> None:
                                         show_whitespaces=False, elem_classes="parsed")  # fmt: skip
             said = gr.HTML(summary(_EXAMPLES[0]), padding=False)
             draw = gr.Button("Draw", variant="primary")
-            with gr.Row(elem_classes="later"):
-                method = gr.Dropdown(list(method_names()), value="encoder", label="Method", min_width=140)
-                seed = gr.Number(0, label="Seed", precision=0, min_width=90)
+            with gr.Column(elem_classes="later"):
+                method = gr.Dropdown(list(method_names()), value="encoder", label="Method", info=_METHODS)
+                seed = gr.Number(0, label="Seed", precision=0)
             with gr.Accordion("More settings", open=False, elem_classes="later"):
                 count = gr.Slider(1, MOST_PICTURES, 1, step=1, label="Pictures")
                 steps = gr.Slider(

@@ -22,6 +22,7 @@ from pipelines.web.room import Room, shown_name
 __all__ = ["masks_tab"]
 
 _ALONE = "none"
+_REFINING = "sam sharpens what is marked; sam-proposals has the text choose among all that it can cut out."
 _SIDE = 512  # pixels that a small picture is enlarged to, without smoothing
 
 
@@ -33,7 +34,9 @@ def masks_tab(room: Room, **queued: Any) -> None:
             expression = gr.Textbox(
                 label="What to find", placeholder="the man without a hat", max_length=CHARACTERS
             )
-            refine = gr.Radio([_ALONE, *WAYS], value=_ALONE, label="Refine by Segment Anything")
+            refine = gr.Radio(
+                [_ALONE, *WAYS], value=_ALONE, label="Refine by Segment Anything", info=_REFINING
+            )
             find = gr.Button("Find", variant="primary")
             with gr.Column(elem_classes="later"):
                 gr.Examples(expression_examples(room.examples), [photo, expression], label="Examples")

@@ -9,16 +9,18 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from pipelines import generate, score, segment
+from negclip_core.images import open_image
+from pipelines import generate, segment
+from pipelines.score import load_pair, similarities
 from pipelines.shelf import Shelf
 from pipelines.web.examples import EXPRESSION, TEXTS, write_examples
 
 if TYPE_CHECKING:
+    from negclip_core.clip import Clip
     from pipelines.host import Host
 
-__all__ = ["ARMS", "Room", "shown_name"]
+__all__ = ["Room", "shown_name"]
 
-ARMS = ("vanilla", "negationclip")
 _PROMPT = "a street with no cars"
 
 
@@ -48,6 +50,11 @@ class Room:
 
         return self.shelf.get(load_host, self.model, self.device, True, self.lora)
 
+    @property
+    def clips(self) -> "dict[str, Clip]":
+        """What photographs and texts are compared with, by arm."""
+        return load_pair(self.clip, self.text_encoder, self.device, self.shelf)
+
     @cached_property
     def examples(self) -> list[Path]:
         """The pictures of the examples, drawn when they are first asked for."""
@@ -66,10 +73,10 @@ class Room:
             RequestError: as the commands do for such models.
         """
         photograph = self.examples[0]
+        similarities([open_image(photograph)], TEXTS, self.clips)
         with self.scratch() as out:
             generate.run(self.drawing(_PROMPT, out, steps=1), self.shelf)
             segment.run(self.segmenting(photograph, EXPRESSION, out), self.shelf)
-            score.run([str(photograph)], list(TEXTS), self.clip, list(ARMS), self.device, self.shelf)
 
     def drawing(
         self,
