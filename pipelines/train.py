@@ -31,8 +31,8 @@ _SEGMENTER = "clipseg"  # the host whose decoder, and not a text tower, is train
 
 def _host(
     name: str, folder: Path, names: tuple[str, ...], bad: Container[str], bf16: bool, device: "torch.device"
-) -> Any:
-    """The frozen diffusion host that a recipe asks, over the training images; `bad` ones are never asked for."""
+) -> tuple[Any, str]:
+    """The frozen diffusion host that a recipe asks, over the training images, and its SHA-256; `bad` ones are never asked for."""
     import numpy as np
     import torch
 
@@ -41,7 +41,8 @@ def _host(
     from negclip_core.training.shards import open_named
     from pipelines.host import load_host
 
-    pipe = load_host(name, str(device)).pipe.to(torch.float32)
+    found = load_host(name, str(device))
+    pipe = found.pipe.to(torch.float32)
     side = pipe.vae.config.sample_size
     pixels = np.zeros((len(names), side, side, 3), np.uint8)
     for row, name_of_image in enumerate(names):
@@ -49,7 +50,7 @@ def _host(
             with open_named(folder, name_of_image) as content:
                 pixels[row] = open_image(folder / name_of_image, content).resize((side, side))
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return Denoiser(pipe, images, bf16=bf16)
+    return Denoiser(pipe, images, bf16=bf16), found.sha256
 
 
 class _Read(NamedTuple):
@@ -143,13 +144,17 @@ def run(
     with alone_in(out) if processes.is_first() else nullcontext():
         read = _read(captions, images, base, out, limit, max_bad_images, quiet)
         rows = split_rows(read.captions, settings.split)
-        asked = ways = None
+        asked = ways = host_sha256 = None
         if host and (settings.asks_host() or settings.needs_host_ways()):
-            asked = _host(host, images, read.captions.images, read.features.bad, settings.bf16, base.device)
+            asked, host_sha256 = _host(
+                host, images, read.captions.images, read.features.bad, settings.bf16, base.device
+            )
         if settings.needs_host_ways():
             ways = _ways(asked, base, read, rows[0], settings.split, quiet)
-        outcome = train(base.model, read.data, rows, settings, checkpoint=out / "run.ckpt", ways=ways, quiet=quiet,
-                        host=asked if settings.asks_host() else None, report=watch.report, begun=watch.begun)  # fmt: skip
+        made_of = {"captions (SHA-256)": read.sha256, "clip (SHA-256)": base.sha256, "host (SHA-256)": host_sha256,
+                   "limit": limit, "images that cannot be read": len(read.features.bad)}  # fmt: skip
+        outcome = train(base.model, read.data, rows, settings, checkpoint=out / "run.ckpt", ways=ways, made_of=made_of,
+                        host=asked if settings.asks_host() else None, report=watch.report, begun=watch.begun, quiet=quiet)  # fmt: skip
         made_by = {
             "base": {"name": clip, "sha256": base.sha256},
             "captions": {"name": captions.name, "sha256": read.sha256, "read": len(read.captions)},

@@ -1,6 +1,7 @@
 """`negclip train --host clipseg`: only the decoder learns, beside the chosen text tower; a killed run goes on."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,54 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(
     run(Request(**settings, steps=6, out=tmp_path / "cut"))
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_a_state_of_another_run_is_refused_and_the_line_says_what_differs(
+    settings: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
+    given = settings | {"steps": 2, "out": tmp_path / "out"}
+    run(Request(**given))
+    files = [tmp_path / "out" / name for name in ("model.safetensors", "negclip.json")]
+    written = [file.read_bytes() for file in files]
+    for what, changes in (
+        ("steps: 2 there, 1 now", {"steps": 1}),
+        ("seed: 0 there, 1 now", {"seed": 1}),
+        ("learning rate: 0.001 there, 0.01 now", {"learning_rate": 0.01}),
+        ("batch size: 4 there, 2 now", {"batch_size": 2}),
+        ("limit: None there, 4 now", {"limit": 4}),
+        (r"text encoder \(SHA-256\): .* there, None now", {"text_encoder": None}),
+    ):
+        with pytest.raises(RequestError, match=rf"other settings \({what}\)"):
+            run(Request(**given | changes))
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    refs = other / "refcocog.json"
+    refs.write_text(refs.read_text().replace("the dog", "the cat"))
+    with pytest.raises(RequestError, match=r"other settings \(expressions \(SHA-256\): .* there, .* now\)"):
+        run(Request(**given | {"data": other}))
+    run(Request(**given))
+    assert [file.read_bytes() for file in files] == written
+
+
+def test_a_state_from_before_that_goes_on_unless_it_has_taken_more_steps(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    given = settings | {"steps": 3, "out": tmp_path / "out"}
+    run(Request(**given))
+    kept = weights(tmp_path / "out")
+    path = tmp_path / "out" / "run.ckpt"
+    state = torch.load(path, weights_only=True)
+    del state["made_of"]
+    torch.save(state, path)
+    run(Request(**given))
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in weights(tmp_path / "out").items())
+    with pytest.raises(
+        RequestError, match=r"is not a state of this run \(ValueError: it has taken 3 of 2 steps\)"
+    ):
+        run(Request(**given | {"steps": 2}))
+    torch.save({"step": 3, "recipe": "{}"}, path)  # of a text tower
+    with pytest.raises(RequestError, match="is not a state of this run"):
+        run(Request(**given))
 
 
 def test_what_cannot_be_trained_on_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:

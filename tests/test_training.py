@@ -197,17 +197,24 @@ def test_a_state_comes_back_whole_and_damaged_ones_are_refused(
             begun.best[name], kept["best"][name]
         )
     deep = "[" * 100_000
-    others = [{"recipe": recipe} for recipe in (3, None, "no JSON", deep, "[1]", json.dumps({"epochs": 4}))]
     name = next(iter(kept["parameters"]))
     damaged: list[dict[str, Any]] = [
         {"step": "x"}, {"step": None}, {"losses": 3}, {"losses": ["x"]}, {"best": {}}, {"best": None}, {"best": []},
         {"best": {**kept["best"], name: torch.zeros(3)}}, {"best": {**kept["best"], name: 3}},
         {"parameters": {}}, {"parameters": {**kept["parameters"], name: torch.zeros(3, 5)}}, {"optimizer": None},
         {"optimizer": {}}, {"optimizer": {**kept["optimizer"], "param_groups": []}},
+        *({part: text} for part in ("recipe", "made_of") for text in (3, None, "no JSON", deep, "[1]")),
     ]  # fmt: skip
-    for message, changes in (("other settings", others), ("is not a state of this run", damaged)):
+    for message, changes in (
+        (r"other settings \(epochs: 4 there, 3 now\)", [{"recipe": json.dumps({"epochs": 4})}]),
+        (
+            r"other settings \(training: 'decoder' there, 'text tower' now\)",
+            [{"made_of": json.dumps({"training": "decoder"})}],
+        ),
+        ("is not a state of this run", damaged),
+    ):
         for number, change in enumerate(changes):
-            path = tmp_path / f"{message}{number}.ckpt"
+            path = tmp_path / f"other{number}.ckpt"
             torch.save({**kept, **change}, path)
             with pytest.raises(RequestError, match=message):
                 begun.load(States(path))

@@ -1,7 +1,7 @@
 """The training loop: epochs over negated captions, validation after each, the best kept, resumable bit for bit."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ def train(
     checkpoint: Path,
     host: Any = None,
     ways: Tensor | None = None,
+    made_of: Mapping[str, Any] | None = None,
     quiet: bool = False,
     report: Callable[[dict[str, Any]], None] = lambda entry: None,
     begun: Callable[[int], None] = lambda step: None,
@@ -89,6 +90,8 @@ def train(
             weights as if it had never stopped.
         host: what the objective `host_score` reads.
         ways: what `token_targets` goes along where it is told to go `through_host`, see `host_ways`.
+        made_of: what the run is made of besides `recipe`, JSON values by name, such as the SHA-256 of the captions; a state
+            that names others is refused.
         report: called after the first and every tenth step with {"step", "training_loss"}, of that step alone, and
             after each epoch with {"epoch", "step", "validation_loss", "negation_accuracy"}; the last is the share of
             validation captions whose true text is nearer to the image than its counterpart is.
@@ -96,7 +99,7 @@ def train(
             was stopped had reported of later ones is reported again.
 
     Raises:
-        RequestError: the checkpoint is of another run, or there are fewer rows than one batch.
+        RequestError: the checkpoint is of another run (the line says what differs), or there are fewer rows than one batch.
         UnfinishedWork: the loss is no longer a number, or the state cannot be written.
     """
     train_rows, validation_rows = (part[_usable(data, recipe)[part]] for part in rows)
@@ -111,7 +114,7 @@ def train(
         raise RequestError(
             f"a batch of {recipe.batch_size} cannot be shared by {processes.count()} processes; choose a multiple"
         )
-    run = Run(model, recipe, data, len(train_rows) // recipe.batch_size, host, ways)
+    run = Run(model, recipe, data, len(train_rows) // recipe.batch_size, host, ways, made_of)
     states = States(checkpoint, quiet)
     run.load(states)
     begun(run.step)
