@@ -6,11 +6,12 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
 from negclip_core.errors import RequestError, UnfinishedWork
+from pipelines import train_options as options
 from pipelines.console import clean_output, pick_device
 from pipelines.options import AsJson, Device, Out, Quiet
 
@@ -177,68 +178,38 @@ def run(
     }
 
 
-def _train_segmenter(data: Path | None, **request: Any) -> dict[str, Any]:
+def _train_segmenter(asked: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """What came of it, and a line for a person."""
     from pipelines import train_segmenter
 
-    if data is None:
-        raise RequestError(
-            f"--host {_SEGMENTER}: needs --data, the folder of {request['task']}'s files and images"
-        )
+    if "data" not in asked:
+        raise RequestError(f"--host {_SEGMENTER}: needs --data, the folder of the task's files and images")
     with clean_output():
-        return train_segmenter.run(train_segmenter.Request(data=data, **request))
+        trained = train_segmenter.run(train_segmenter.Request(**asked))
+    return trained, f"{asked['out']}: {trained['steps']} steps on {trained['expressions']} expressions"
 
 
-Captions = Annotated[
-    Path | None,
-    typer.Option(
-        help="Captions with updated_caption (negclip synthesize): COCO JSON, .jsonl, .parquet, or webdataset shards."
-    ),
-]
-Images = Annotated[Path | None, typer.Option(help="The folder of their images, or of the shards.")]
-StartingClip = Annotated[
-    str | None, typer.Option(help="The CLIP to start from: a name, hub id, folder or file.")
-]
-RecipeName = Annotated[str, typer.Option("--objective", help="A recipe: paper, tokens, host, ... or a file.")]
-HostName = Annotated[
-    str | None,
-    typer.Option(
-        help="clipseg: train a segmenter's decoder instead. Else the diffusion model that the recipes host and host-ways ask."
-    ),
-]
-Data = Annotated[Path | None, typer.Option(help="For clipseg: the folder of a task's files and images.")]
-TaskName = Annotated[str, typer.Option(help="For clipseg: whose training split is read (eval --list).")]
-SegmenterName = Annotated[str, typer.Option(help="For clipseg: the segmenter to start from.")]
-Beside = Annotated[
-    str | None,
-    typer.Option(help="For clipseg: the CLIP beside whose text tower it is trained. [default: its own]"),
-]
-Steps = Annotated[int, typer.Option(help="For clipseg.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the captions. [default: the recipe's]")]
-BatchSize = Annotated[
-    int | None, typer.Option(help="Captions a step. [default: the recipe's; 64 expressions]")
-]
-LearningRate = Annotated[float | None, typer.Option(help="[default: the recipe's; 0.001]")]
-Patience = Annotated[
-    int | None,
-    typer.Option(min=1, help="Stop after so many epochs without a better validation loss. [default: never]"),
-]
-LoraRank = Annotated[
-    int | None,
-    typer.Option(min=0, help="Train low-rank updates only, and write them for load_lora_weights as well."),
-]
-Bf16 = Annotated[
-    bool | None,
-    typer.Option(
-        "--bf16/--no-bf16", help="Compute in bfloat16 where that is faster. [default: the recipe's]"
-    ),
-]
-SplitBy = Annotated[str | None, typer.Option(help="image, or caption as the public code does.")]
-Limit = Annotated[int | None, typer.Option(help="Read this many captions, or expressions, only.")]
-TensorBoard = Annotated[
-    bool, typer.Option("--tensorboard", help="Write the losses for TensorBoard too, to OUT/tensorboard.")
-]
-MostBad = Annotated[float, typer.Option(min=0, max=1, help="Share of images that may be missing or broken.")]
-OrderSeed = Annotated[int, typer.Option(help="Of the order of the captions and all else that is random.")]
+def _train_tower(asked: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """What came of it, and a line for a person."""
+    if not {"captions", "images", "clip"} <= asked.keys():
+        raise RequestError("a text tower is trained on --captions and their --images, starting from --clip")
+    asked["recipe"] = asked.pop("objective", "paper")
+    trained = run(**{**asked, "device": pick_device(asked["device"])})
+    best, last = trained["best_epoch"], len(trained["validation_loss"])
+    return trained, f"{asked['out']}: best epoch {best} of {last}"
+
+
+def _given(asked: dict[str, Any]) -> dict[str, Any]:
+    """The options that are given; the others keep their defaults."""
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def _check_none(asked: dict[str, Any], why: str) -> None:
+    """Raise RequestError where one of the options is given."""
+    if given := list(_given(asked)):
+        raise RequestError(
+            f"--{given[0].replace('_', '-')}: does nothing {why} --host {_SEGMENTER}; leave it out"
+        )
 
 
 def register(app: typer.Typer) -> None:
@@ -246,27 +217,27 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def train(
-        captions: Captions = None,
-        images: Images = None,
-        clip: StartingClip = None,
-        recipe: RecipeName = "paper",
-        host: HostName = None,
-        data: Data = None,
-        task: TaskName = "refcocog",
-        model: SegmenterName = "miniature",
-        text_encoder: Beside = None,
-        steps: Steps = 20_000,
-        epochs: Epochs = None,
-        batch_size: BatchSize = None,
-        learning_rate: LearningRate = None,
-        patience: Patience = None,
-        lora_rank: LoraRank = None,
-        bf16: Bf16 = None,
-        split: SplitBy = None,
-        limit: Limit = None,
-        max_bad_images: MostBad = 0.01,
-        tensorboard: TensorBoard = False,
-        seed: OrderSeed = 0,
+        captions: options.Captions = None,
+        images: options.Images = None,
+        clip: options.StartingClip = None,
+        objective: options.RecipeName = None,
+        host: options.HostName = None,
+        data: options.Data = None,
+        task: options.TaskName = None,
+        model: options.SegmenterName = None,
+        text_encoder: options.Beside = None,
+        steps: options.Steps = None,
+        epochs: options.Epochs = None,
+        batch_size: options.BatchSize = None,
+        learning_rate: options.LearningRate = None,
+        patience: options.Patience = None,
+        lora_rank: options.LoraRank = None,
+        bf16: options.Bf16 = None,
+        split: options.SplitBy = None,
+        limit: options.Limit = None,
+        max_bad_images: options.MostBad = None,
+        tensorboard: options.TensorBoard = None,
+        seed: options.OrderSeed = 0,
         out: Out = Path("out"),
         device: Device = "auto",
         as_json: AsJson = False,
@@ -275,24 +246,25 @@ def register(app: typer.Typer) -> None:
         """Fine-tune a CLIP's text tower on negated captions; repeating the command goes on where it stopped."""
         from pipelines.cli import show
 
+        both = {"out": out, "batch_size": batch_size, "learning_rate": learning_rate, "limit": limit, "seed": seed,
+                "device": device, "quiet": quiet}  # fmt: skip
+        of_segmenter = {
+            "data": data,
+            "task": task,
+            "model": model,
+            "text_encoder": text_encoder,
+            "steps": steps,
+        }
+        of_tower = {"captions": captions, "images": images, "clip": clip, "objective": objective, "epochs": epochs,
+                    "patience": patience, "lora_rank": lora_rank, "bf16": bf16, "split": split,
+                    "max_bad_images": max_bad_images, "tensorboard": tensorboard}  # fmt: skip
         if host == _SEGMENTER:
-            given: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate}
-            trained = _train_segmenter(data, task=task, out=out, model=model, text_encoder=text_encoder, steps=steps,
-                                       limit=limit, seed=seed, device=device, quiet=quiet,
-                                       **{name: value for name, value in given.items() if value is not None})  # fmt: skip
-            line = (
-                f"{trained['checkpoint']}: {trained['steps']} steps on {trained['expressions']} expressions"
-            )
-            return show(trained, as_json, [line])
-        if captions is None or images is None or clip is None:
-            raise RequestError(
-                "a text tower is trained on --captions and their --images, starting from --clip"
-            )
-        result = run(captions, images, clip, out, recipe, host, limit, max_bad_images, tensorboard, pick_device(device), quiet,
-                     epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, patience=patience,
-                     lora_rank=lora_rank, bf16=bf16, split=split, seed=seed)  # fmt: skip
+            _check_none(of_tower, "with")
+            trained, line = _train_segmenter(_given({**both, **of_segmenter}))
+        else:
+            _check_none(of_segmenter, "without")
+            trained, line = _train_tower(_given({**both, **of_tower, "host": host}))
         from negclip_core.training import processes
 
-        best, last = result["best_epoch"], len(result["validation_loss"])
         if processes.is_first():
-            show(result, as_json, [f"{result['checkpoint']}: best epoch {best} of {last}"])
+            show(trained, as_json, [line])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from negclip_core.errors import RequestError
-from negclip_core.files import atomic_write_json, make_output_folder, provenance
+from negclip_core.files import alone_in, atomic_write_json, make_output_folder, provenance
 from pipelines.console import pick_device
 
 if TYPE_CHECKING:
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Request", "run"]
 
+_HIGHEST_RATE = 1000  # as recipes have it
+
 
 @dataclass(frozen=True)
 class Request:
     """What to train on what."""
 
-    task: str  # a task of segmentation, whose training split is read
     data: Path
     out: Path
+    task: str = "refcocog"  # a task of segmentation, whose training split is read
     model: str = "miniature"
     text_encoder: str | None = None  # None: the segmenter's own
     steps: int = 20_000
@@ -53,24 +55,34 @@ def run(request: Request) -> dict[str, Any]:
     """
     from pipelines.segmenter import load_segmenter
 
-    for name, value in (("steps", request.steps), ("batch-size", request.batch_size)):
-        if value < 1:
-            raise RequestError(f"--{name} {value}: expected 1 or more")
+    _check(request)
     items = _items(request)
     segmenter = load_segmenter(request.model, pick_device(request.device), request.quiet)
     named = _put_in(segmenter, request)
     out = make_output_folder(request.out)
-    _train(segmenter, items, request, named)
-    segmenter.model.eval().save_pretrained(out)
-    segmenter.processor.save_pretrained(out)
-    atomic_write_json(
-        out / "negclip.json",
-        {"made_by": {"model": {"name": request.model, "sha256": segmenter.sha256}, "text_encoder": named,
-                     "task": request.task, "expressions": len(items), "steps": request.steps,
-                     "batch_size": request.batch_size, "learning_rate": request.learning_rate, "seed": request.seed,
-                     **provenance()}},
-    )  # fmt: skip
+    with alone_in(out):
+        _train(segmenter, items, request, named)
+        segmenter.model.eval().save_pretrained(out)
+        segmenter.processor.save_pretrained(out)
+        atomic_write_json(
+            out / "negclip.json",
+            {"made_by": {"model": {"name": request.model, "sha256": segmenter.sha256}, "text_encoder": named,
+                         "task": request.task, "expressions": len(items), "steps": request.steps,
+                         "batch_size": request.batch_size, "learning_rate": request.learning_rate, "seed": request.seed,
+                         **provenance()}},
+        )  # fmt: skip
     return {"checkpoint": str(out), "expressions": len(items), "steps": request.steps}
+
+
+def _check(request: Request) -> None:
+    """What can be refused before anything is read."""
+    for name, value in (("steps", request.steps), ("batch-size", request.batch_size)):
+        if value < 1:
+            raise RequestError(f"--{name} {value}: expected 1 or more")
+    if not 0 <= request.learning_rate <= _HIGHEST_RATE:
+        raise RequestError(
+            f"--learning-rate {request.learning_rate}: expected a number from 0 to {_HIGHEST_RATE}"
+        )
 
 
 def _train(

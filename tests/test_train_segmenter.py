@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from negclip_core.clip import load_clip
 from negclip_core.errors import RequestError
+from negclip_core.files import alone_in, make_output_folder
 from negclip_core.training import fit
+from pipelines import train as tower
 from pipelines.cli import app
 from pipelines.segmenter import load_segmenter
 from pipelines.train_segmenter import Request, run
@@ -150,10 +152,21 @@ def test_a_state_from_before_that_goes_on_unless_it_has_taken_more_steps(
         run(Request(**given))
 
 
+def test_the_command_trains_a_decoder(
+    data: Path, clipseg_folder: Path, other_clip_folder: Path, tmp_path: Path
+) -> None:
+    words = ["train", "--host", "clipseg", "--data", data, "--model", clipseg_folder, "--text-encoder", other_clip_folder,
+             "--steps", 1, "--batch-size", 2, "--limit", 4, "--out", tmp_path / "out", "--device", "cpu", "--json", "--quiet"]  # fmt: skip
+    result = CliRunner().invoke(app, [*map(str, words)])
+    assert json.loads(result.stdout) == {"checkpoint": str(tmp_path / "out"), "expressions": 4, "steps": 1}
+
+
 def test_what_cannot_be_trained_on_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     for changes, message in (
         ({"task": "retrieval"}, "is one of understanding"),
         ({"steps": 0}, "--steps 0"),
+        ({"learning_rate": -1.0}, "--learning-rate -1.0: expected a number from 0 to 1000"),
+        ({"learning_rate": float("nan")}, "--learning-rate nan"),
         ({"data": tmp_path / "nowhere"}, "no such data folder"),
     ):
         with pytest.raises(RequestError, match=message):
@@ -162,3 +175,75 @@ def test_what_cannot_be_trained_on_is_refused(settings: dict[str, Any], tmp_path
     for arguments in (["--host", "clipseg"], ["--clip", "miniature"]):
         result = CliRunner().invoke(app, ["train", *arguments, "--out", str(tmp_path / "out")])
         assert isinstance(result.exception, RequestError)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--captions x", "--images x", "--clip x", "--objective paper", "--epochs 1", "--patience 1", "--lora-rank 0", "--no-bf16",
+     "--split image", "--max-bad-images 0.01", "--tensorboard"],
+)  # fmt: skip
+def test_options_of_a_text_tower_are_refused(option: str, data: Path, tmp_path: Path) -> None:
+    words = [
+        "train",
+        "--host",
+        "clipseg",
+        "--data",
+        str(data),
+        *option.split(),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    error = CliRunner().invoke(app, words).exception
+    name = option.split()[0].replace("--no-", "--")
+    assert (
+        isinstance(error, RequestError)
+        and str(error) == f"{name}: does nothing with --host clipseg; leave it out"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "option", ["--data x", "--task refcocog", "--model x", "--text-encoder x", "--steps 20000"]
+)
+def test_options_of_a_decoder_are_refused_without_one(option: str, tmp_path: Path) -> None:
+    words = [
+        "train",
+        "--captions",
+        "x",
+        "--images",
+        "x",
+        "--clip",
+        "x",
+        *option.split(),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    error = CliRunner().invoke(app, words).exception
+    name = option.split()[0]
+    assert (
+        isinstance(error, RequestError)
+        and str(error) == f"{name}: does nothing without --host clipseg; leave it out"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_holds_one_run(
+    settings: dict[str, Any], clip_folder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    request = Request(**settings, steps=1, out=tmp_path / "out")
+    with (
+        alone_in(make_output_folder(tmp_path / "out")),
+        pytest.raises(RequestError, match="another run is writing to it"),
+    ):
+        run(request)
+    tower.run(
+        corpus / "captions.json",
+        corpus,
+        str(clip_folder),
+        tmp_path / "out",
+        epochs=1,
+        batch_size=8,
+        quiet=True,
+    )
+    with pytest.raises(RequestError, match=r"\(training: 'text tower' there, 'decoder' now\)"):
+        run(request)
