@@ -58,18 +58,26 @@ class _Read(NamedTuple):
     """What a run has read of its captions and images."""
 
     data: "TrainingSet"
+    rows: "tuple[Tensor, Tensor]"  # for training and for validation
     captions: "CaptionTables"
     features: "Features"
     sha256: str  # of the captions
 
 
 def _read(
-    captions: Path, images: Path, base: "Clip", out: Path, limit: int | None, most_bad: float, quiet: bool
+    captions: Path,
+    images: Path,
+    base: "Clip",
+    out: Path,
+    limit: int | None,
+    split: str,
+    most_bad: float,
+    quiet: bool,
 ) -> _Read:
     """Captions are kept in `out`/captions, features of images in the hub's cache, where later runs find them."""
     from negclip_core.files import atomic_write_text
     from negclip_core.training.captions_file import fingerprint, read_captions
-    from negclip_core.training.data import TrainingSet
+    from negclip_core.training.data import TrainingSet, split_rows
     from negclip_core.training.features import image_features, kept_features
     from negclip_core.training.tables import caption_tables
     from negclip_core.training.text import reads_padding
@@ -84,23 +92,24 @@ def _read(
     if features.bad:
         lines = [json.dumps({"file_name": name, "why": why}) for name, why in features.bad.items()]
         atomic_write_text(out / "bad_images.jsonl", "\n".join(lines) + "\n")
-    data = TrainingSet.make(tables, features, base.tokenizer, padded, base.device)
-    return _Read(data, tables, features, digest)
+    rows = split_rows(tables, split)
+    data = TrainingSet.make(tables, features, base.tokenizer, padded, base.device, training=rows[0])
+    return _Read(data, rows, tables, features, digest)
 
 
-def _ways(host: Any, base: "Clip", read: _Read, rows: "Tensor", split: str, quiet: bool) -> "Tensor":
+def _ways(host: Any, base: "Clip", read: _Read, quiet: bool) -> "Tensor":
     """The ways through the host, kept in the hub's cache for other runs on the same captions."""
     from filelock import FileLock
     from huggingface_hub import cached_assets_path
 
     from negclip_core.training.host_ways import host_ways, key_of
 
-    weights = {"latents": host.latents, **host.unet.state_dict()}
-    key = key_of(read.sha256, len(read.captions), split, base.sha256, weights)
+    tensors = {"training": read.data.training, "latents": host.latents, **host.unet.state_dict()}
+    key = key_of(read.sha256, base.sha256, tensors)
     store = Path(cached_assets_path("negclip", "ways")) / f"{key}.safetensors"
     # Two runs may need the same ways at once: the second waits, and finds them.
     with FileLock(store.with_suffix(".lock")):
-        return host_ways(base.model, read.data, rows, host, store, quiet=quiet)
+        return host_ways(base.model, read.data, host, store, quiet=quiet)
 
 
 def _write(out: Path, outcome: "Outcome", base: "Clip", made_by: dict[str, Any]) -> None:
@@ -131,7 +140,6 @@ def run(
     from negclip_core.clip import load_clip
     from negclip_core.files import alone_in, make_output_folder, provenance
     from negclip_core.training import processes
-    from negclip_core.training.data import split_rows
     from negclip_core.training.loop import train
     from negclip_core.training.recipe import load_recipe
     from pipelines.watch import Watch
@@ -143,18 +151,17 @@ def run(
     base = load_clip(clip, device=processes.my_device(device))
     make_output_folder(out)
     with alone_in(out) if processes.is_first() else nullcontext():
-        read = _read(captions, images, base, out, limit, max_bad_images, quiet)
-        rows = split_rows(read.captions, settings.split)
+        read = _read(captions, images, base, out, limit, settings.split, max_bad_images, quiet)
         asked = ways = host_sha256 = None
         if host and (settings.asks_host() or settings.needs_host_ways()):
             asked, host_sha256 = _host(
                 host, images, read.captions.images, read.features.bad, settings.bf16, base.device
             )
         if settings.needs_host_ways():
-            ways = _ways(asked, base, read, rows[0], settings.split, quiet)
+            ways = _ways(asked, base, read, quiet)
         made_of = {"captions (SHA-256)": read.sha256, "clip (SHA-256)": base.sha256, "host (SHA-256)": host_sha256,
                    "limit": limit, "images that cannot be read": len(read.features.bad)}  # fmt: skip
-        outcome = train(base.model, read.data, rows, settings, checkpoint=out / "run.ckpt", ways=ways, made_of=made_of,
+        outcome = train(base.model, read.data, read.rows, settings, checkpoint=out / "run.ckpt", ways=ways, made_of=made_of,
                         host=asked if settings.asks_host() else None, report=watch.report, begun=watch.begun, quiet=quiet)  # fmt: skip
         made_by = {
             "base": {"name": clip, "sha256": base.sha256},

@@ -18,7 +18,7 @@ from negclip_core.training.recipe import Recipe, load_recipe, recipe_names
 from negclip_core.training.run import Run
 from negclip_core.training.states import States
 from negclip_core.training.tables import caption_tables
-from pipelines.train import run
+from pipelines.train import _read, run
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -118,6 +118,12 @@ def test_train_writes_a_clip_that_loads_and_records_what_made_it(
     )
     card = (tmp_path / "out" / "README.md").read_text("utf-8")
     assert load_clip(clip_folder).sha256 in card and "token_targets" in card
+
+
+def test_what_is_read_says_which_rows_are_trained_on(clip: Clip, corpus: Path, tmp_path: Path) -> None:
+    read = _read(corpus / "captions.json", corpus, clip, tmp_path, None, "image", 0.0, quiet=True)
+    assert 0 < len(read.rows[1]) < len(read.rows[0])
+    assert read.data.training.nonzero()[:, 0].tolist() == read.rows[0].tolist()
 
 
 def test_the_rate_rises_and_falls_as_the_recipe_says(clip: Clip, data: TrainingSet) -> None:
