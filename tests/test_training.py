@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,23 @@ def test_the_papers_recipe_is_the_papers() -> None:
     recipe = load_recipe("paper")
     assert (recipe.learning_rate, recipe.batch_size, recipe.epochs) == (1e-6, 512, 15)
     assert recipe.objectives == ({"name": "infonce"},)
+
+
+def _written(folder: Path, **changes: Any) -> str:
+    """A recipe in a file: the paper's with changes."""
+    settings = asdict(load_recipe("paper"))
+    (folder / "recipe.json").write_text(json.dumps(settings | changes), "utf-8")
+    return str(folder / "recipe.json")
+
+
+@pytest.mark.parametrize(("part", "said"), [("rows", "absent or all"), ("split", "image or caption")])
+def test_a_mistyped_choice_is_refused_with_what_there_is(part: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=f"{part} 'abscent': expected {said}"):
+        load_recipe(_written(tmp_path, **{part: "abscent"}))
+    with pytest.raises(RequestError, match=f"recipe 'paper': {part} 'abscent': expected {said}"):
+        load_recipe("paper", **{part: "abscent"})
+    for value in said.split(" or "):
+        assert getattr(load_recipe(_written(tmp_path, **{part: value})), part) == value
 
 
 def test_split_by_image_shares_no_image_and_by_caption_is_the_public_one(

@@ -44,6 +44,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "learning_rate": (0, 1e3), "batch_size": (1, 2**24), "epochs": (1, 10**6), "seed": (0, 2**31), "warm_up": (0, 10**9),
     "patience": (0, 10**6), "lora_rank": (0, 2**16),
 }  # fmt: skip
+_CHOICES = {"rows": ("absent", "all"), "split": ("image", "caption")}
 
 
 def _folder() -> Path:
@@ -59,7 +60,7 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
     """A recipe by name or file, with `changes` to its settings where they are not None.
 
     Raises:
-        RequestError: no such recipe, or a setting that recipes do not have.
+        RequestError: no such recipe, or a setting that recipes do not have, or of a value that it cannot have.
     """
     path = _folder() / f"{name}.json" if name in recipe_names() else Path(name)
     try:
@@ -86,6 +87,9 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
             raise RequestError(
                 f"recipe {name!r}: {part} {settings[part]}: expected a number from {least} to {most}"
             )
+    for part, values in _CHOICES.items():
+        if part in settings and settings[part] not in values:
+            raise RequestError(f"recipe {name!r}: {part} {settings[part]!r}: expected {' or '.join(values)}")
     for part in ("objectives", "frozen"):
         if part in settings:
             settings[part] = tuple(settings[part])
