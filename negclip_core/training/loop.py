@@ -61,7 +61,8 @@ def _validate(run: Run, rows: Tensor) -> float:
 def _negation_accuracy(run: Run, rows: Tensor) -> float:
     """The share of up to `_PROBED` rows whose true text is nearer to the image than its counterpart is."""
     right = []
-    for part in rows[:_PROBED].split(run.recipe.batch_size):
+    each = _PROBED // processes.count()
+    for part in rows[: each * processes.count()].split(run.recipe.batch_size):
         now = Situation(run.student, run.teacher, run.data, part)
         margin = (now.true_texts() - now.false_texts()) * now.images
         right.append(margin.sum(1) > 0)
