@@ -147,8 +147,9 @@ def run(
     settings = load_recipe(recipe, **changes)
     if (settings.asks_host() or settings.needs_host_ways()) and host is None:
         raise RequestError(f"recipe {recipe!r} asks a diffusion host; name it with --host")
+    mine = processes.my_device(device)
     watch = Watch(out, f"{clip}: {recipe}", tensorboard)
-    base = load_clip(clip, device=processes.my_device(device))
+    base = load_clip(clip, device=mine)
     make_output_folder(out)
     with alone_in(out) if processes.is_first() else nullcontext():
         read = _read(captions, images, base, out, limit, settings.split, max_bad_images, quiet)
