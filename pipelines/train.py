@@ -150,6 +150,10 @@ def run(
     mine = processes.my_device(device)
     watch = Watch(out, f"{clip}: {recipe}", tensorboard)
     base = load_clip(clip, device=mine)
+    if "vision_cfg" not in base.config:
+        raise RequestError(
+            f"{clip}: is a text tower only; training looks at pictures: name the whole CLIP that it is of"
+        )
     make_output_folder(out)
     with alone_in(out) if processes.is_first() else nullcontext():
         read = _read(captions, images, base, out, limit, settings.split, max_bad_images, quiet)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from negclip_core.clip import Clip, load_clip
+from negclip_core.convert import write_checkpoint
 from negclip_core.errors import RequestError, UnfinishedWork
 from negclip_core.training.captions_file import read_captions
 from negclip_core.training.data import TrainingSet, split_rows
@@ -136,6 +137,21 @@ def test_train_writes_a_clip_that_loads_and_records_what_made_it(
     )
     card = (tmp_path / "out" / "README.md").read_text("utf-8")
     assert load_clip(clip_folder).sha256 in card and "token_targets" in card
+
+
+def test_a_text_tower_without_its_image_tower_is_refused_before_anything_is_read(
+    clip: Clip, corpus: Path, tmp_path: Path
+) -> None:
+    write_checkpoint(clip.checkpoint, tmp_path / "clip_l.safetensors", "comfyui", {})
+    with pytest.raises(RequestError, match=r"clip_l\.safetensors: is a text tower only"):
+        run(
+            corpus / "captions.json",
+            corpus,
+            str(tmp_path / "clip_l.safetensors"),
+            tmp_path / "out",
+            quiet=True,
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_read_says_which_rows_are_trained_on(clip: Clip, corpus: Path, tmp_path: Path) -> None:
