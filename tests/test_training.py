@@ -52,6 +52,21 @@ def test_a_mistyped_choice_is_refused_with_what_there_is(part: str, said: str, t
         assert getattr(load_recipe(_written(tmp_path, **{part: value})), part) == value
 
 
+@pytest.mark.parametrize("every", [0, -1, 1.5, True, "2", None])
+def test_an_objective_is_due_at_every_nth_step_from_the_first_on(every: Any, tmp_path: Path) -> None:
+    objectives = [{"name": "infonce"}, {"name": "preserve", "every": every}]
+    with pytest.raises(RequestError, match=f"every {every!r}: expected a whole number from 1"):
+        load_recipe(_written(tmp_path, objectives=objectives))
+
+
+@pytest.mark.parametrize(
+    "objectives", [[], [{"name": "infonce", "every": 2}, {"name": "preserve", "every": 3}]]
+)
+def test_a_recipe_with_nothing_to_do_at_some_steps_is_refused(objectives: list[Any], tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no objective is due at every step"):
+        load_recipe(_written(tmp_path, objectives=objectives))
+
+
 def test_split_by_image_shares_no_image_and_by_caption_is_the_public_one(
     clip: Clip, corpus: Path, tmp_path: Path
 ) -> None:
@@ -101,6 +116,14 @@ def test_an_objective_may_be_due_at_every_nth_step_only(
     train(clip.model, data, (rows[:-4], rows[-4:]), recipe, checkpoint=tmp_path / "c", quiet=True)
     steps = len(rows[:-4]) // recipe.batch_size
     assert len(seen) == len(range(0, steps, 3)) + 1  # and once in validation
+
+
+def test_a_batch_that_concerns_no_objective_is_passed_over(clip: Clip, data: TrainingSet) -> None:
+    begun = Run(clip.model, _recipe(objectives=({"name": "existence"},)), data, per_epoch=4)
+    before = {name: parameter.detach().clone() for name, parameter in begun.parameters.items()}
+    # None of these captions says only that something is there.
+    assert begun.take_step(torch.arange(4)) == 0 and begun.step == 1
+    assert all(torch.equal(parameter, before[name]) for name, parameter in begun.parameters.items())
 
 
 def test_each_epoch_tells_how_often_the_true_text_wins(clip: Clip, data: TrainingSet, tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if not _state():
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(flat)
     for gradient, mean in zip(gradients, (flat / count()).split([g.numel() for g in gradients]), strict=True):

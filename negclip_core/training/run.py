@@ -77,7 +77,8 @@ class Run:
             group["lr"] = self.recipe.learning_rate * self.rate()
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(rows, self.step)
-        loss.backward()
+        if loss.requires_grad:  # not where nothing of these rows concerns the objectives that are due
+            loss.backward()
         value = float(loss.detach())
         if not math.isfinite(value):
             raise UnfinishedWork(f"the loss became {value} at step {self.step}; lower --learning-rate")
