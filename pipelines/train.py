@@ -1,6 +1,7 @@
 """`negclip train`: a NegationCLIP from captions that say what is absent."""
 
 import json
+from collections import Counter
 from collections.abc import Container
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -84,7 +85,8 @@ def _read(
 
     padded = reads_padding(base.model)
     digest = fingerprint(captions)
-    tables = caption_tables(islice(read_captions(captions), limit), base.tokenizer, out / "captions",
+    counts: Counter[str] = Counter()
+    tables = caption_tables(islice(read_captions(captions, counts), limit), base.tokenizer, out / "captions", counts=counts,
                             key=f"{digest} {limit} {base.sha256}" + " padded" * padded, padded=padded, quiet=quiet)  # fmt: skip
     features = image_features(
         base, images, list(tables.images), kept_features(base), most_bad=most_bad, quiet=quiet
@@ -170,7 +172,12 @@ def run(
                         host=asked if settings.asks_host() else None, report=watch.report, begun=watch.begun, quiet=quiet)  # fmt: skip
         made_by = {
             "base": {"name": clip, "sha256": base.sha256},
-            "captions": {"name": captions.name, "sha256": read.sha256, "read": len(read.captions)},
+            "captions": {
+                "name": captions.name,
+                "sha256": read.sha256,
+                "read": len(read.captions),
+                "passed_over": read.captions.passed_over,
+            },
             "recipe": {"name": recipe, **asdict(settings)},
             "validation_loss": outcome.validation_loss,
             **provenance(),
@@ -183,6 +190,7 @@ def run(
         "best_epoch": outcome.best_epoch,
         "validation_loss": outcome.validation_loss,
         "pairs": len(read.captions),
+        "passed_over": read.captions.passed_over,
         "bad_images": len(read.features.bad),
         "processes": processes.count(),
         "seconds": outcome.seconds,
