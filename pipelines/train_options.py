@@ -82,7 +82,7 @@ Bf16 = Annotated[
     ),
 ]
 SplitBy = Annotated[str | None, typer.Option(help="image, or caption as the public code does.")]
-Limit = Annotated[int | None, typer.Option(help="Read this many captions, or expressions, only.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Read this many captions, or expressions, only.")]
 TensorBoard = Annotated[
     bool | None,
     typer.Option("--tensorboard", help="Write the losses for TensorBoard too, to OUT/tensorboard."),

@@ -247,3 +247,10 @@ def test_a_folder_holds_one_run(
     )
     with pytest.raises(RequestError, match=r"\(training: 'text tower' there, 'decoder' now\)"):
         run(request)
+
+
+@pytest.mark.parametrize("limit", ["0", "-1"])
+@pytest.mark.parametrize("host", [[], ["--host", "clipseg"]], ids=["text tower", "decoder"])
+def test_a_limit_is_one_at_least(host: list[str], limit: str) -> None:
+    result = CliRunner().invoke(app, ["train", *host, "--limit", limit])
+    assert result.exit_code == 2 and isinstance(result.exception, SystemExit)
