@@ -24,7 +24,8 @@ __all__ = ["Outcome", "train"]
 
 _CHECKPOINT_SECONDS = 60.0
 _TOLD_STEPS = 10
-_PROBED = 2048
+_VALIDATED = 16  # batches
+_PROBED = 2048  # captions
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ def _usable(data: TrainingSet, recipe: Recipe) -> Tensor:
 
 @torch.no_grad()
 def _validate(run: Run, rows: Tensor) -> float:
-    """Mean loss over validation rows, in the same batches and with the same noise each time."""
+    """Mean loss over the first `_VALIDATED` whole batches of rows, or what there is of one, with the same noise each time."""
     batch = run.recipe.batch_size
-    whole = rows[: max(batch, len(rows) // batch * batch)][: batch * 16]
+    whole = rows[: max(batch, len(rows) // batch * batch)][: batch * _VALIDATED]
     losses = []
     for number, part in enumerate(whole.split(batch)):
         torch.manual_seed(number)
@@ -59,7 +60,7 @@ def _validate(run: Run, rows: Tensor) -> float:
 
 @torch.no_grad()
 def _negation_accuracy(run: Run, rows: Tensor) -> float:
-    """The share of up to `_PROBED` rows whose true text is nearer to the image than its counterpart is."""
+    """The share of the first `_PROBED` rows whose true text is nearer to the image than its counterpart is."""
     right = []
     each = _PROBED // processes.count()
     for part in rows[: each * processes.count()].split(run.recipe.batch_size):
@@ -94,8 +95,9 @@ def train(
         made_of: what the run is made of besides `recipe`, JSON values by name, such as the SHA-256 of the captions; a state
             that names others is refused.
         report: called after the first and every tenth step with {"step", "training_loss"}, of that step alone, and
-            after each epoch with {"epoch", "step", "validation_loss", "negation_accuracy"}; the last is the share of
-            validation captions whose true text is nearer to the image than its counterpart is.
+            after each epoch with {"epoch", "step", "validation_loss", "negation_accuracy"}: the mean loss of the first 16
+            batches of validation captions, and the share of the first 2,048 of them whose true text is nearer to the image
+            than its counterpart is.
         begun: called once, before any `report`, with the number of steps that the run goes on after. What a run that
             was stopped had reported of later ones is reported again.
 

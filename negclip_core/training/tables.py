@@ -69,11 +69,6 @@ class TokenTable:
         places = torch.arange(self.context)[None].minimum((after - begin - 1)[:, None])
         return self.flat[begin[:, None] + places]
 
-    @property
-    def lengths(self) -> Tensor:
-        """Tokens of each text with its start and end token, int64 [rows]."""
-        return self.starts[torch.arange(len(self.starts))].diff()
-
 
 @dataclass(frozen=True)
 class ThingTable:
