@@ -1,13 +1,9 @@
 """`negclip train`: a NegationCLIP from captions that say what is absent."""
 
-import json
-from collections import Counter
-from collections.abc import Container
 from contextlib import nullcontext
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -15,103 +11,15 @@ from negclip_core.errors import RequestError, UnfinishedWork
 from pipelines import train_options as options
 from pipelines.console import clean_output, pick_device
 from pipelines.options import AsJson, Device, Out, Quiet
+from pipelines.train_inputs import Read, load_base, load_denoiser, read_inputs, ways_through
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
     from negclip_core.clip import Clip
-    from negclip_core.training.data import TrainingSet
-    from negclip_core.training.features import Features
     from negclip_core.training.loop import Outcome
-    from negclip_core.training.tables import CaptionTables
 
 __all__ = ["register", "run"]
 
 _SEGMENTER = "clipseg"  # the host whose decoder, and not a text tower, is trained
-
-
-def _host(
-    name: str, folder: Path, names: tuple[str, ...], bad: Container[str], bf16: bool, device: "torch.device"
-) -> tuple[Any, str]:
-    """The frozen diffusion host that a recipe asks, over the training images, and its SHA-256; `bad` ones are never asked for."""
-    import numpy as np
-    import torch
-
-    from integrations.denoiser import Denoiser
-    from negclip_core.images import open_image
-    from negclip_core.training.shards import open_named
-    from pipelines.host import load_host
-
-    found = load_host(name, str(device))
-    pipe = found.pipe.to(torch.float32)
-    side = pipe.vae.config.sample_size
-    pixels = np.zeros((len(names), side, side, 3), np.uint8)
-    for row, name_of_image in enumerate(names):
-        if name_of_image not in bad:
-            with open_named(folder, name_of_image) as content:
-                pixels[row] = open_image(folder / name_of_image, content).resize((side, side))
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return Denoiser(pipe, images, bf16=bf16), found.sha256
-
-
-class _Read(NamedTuple):
-    """What a run has read of its captions and images."""
-
-    data: "TrainingSet"
-    rows: "tuple[Tensor, Tensor]"  # for training and for validation
-    captions: "CaptionTables"
-    features: "Features"
-    sha256: str  # of the captions
-
-
-def _read(
-    captions: Path,
-    images: Path,
-    base: "Clip",
-    out: Path,
-    limit: int | None,
-    split: str,
-    most_bad: float,
-    quiet: bool,
-) -> _Read:
-    """Captions are kept in `out`/captions, features of images in the hub's cache, where later runs find them."""
-    from negclip_core.files import atomic_write_text
-    from negclip_core.training.captions_file import fingerprint, read_captions
-    from negclip_core.training.data import TrainingSet, split_rows
-    from negclip_core.training.features import image_features, kept_features
-    from negclip_core.training.tables import caption_tables
-    from negclip_core.training.text import reads_padding
-
-    padded = reads_padding(base.model)
-    digest = fingerprint(captions)
-    counts: Counter[str] = Counter()
-    tables = caption_tables(islice(read_captions(captions, counts), limit), base.tokenizer, out / "captions", counts=counts,
-                            key=f"{digest} {limit} {base.sha256}" + " padded" * padded, padded=padded, quiet=quiet)  # fmt: skip
-    features = image_features(
-        base, images, list(tables.images), kept_features(base), most_bad=most_bad, quiet=quiet
-    )
-    if features.bad:
-        lines = [json.dumps({"file_name": name, "why": why}) for name, why in features.bad.items()]
-        atomic_write_text(out / "bad_images.jsonl", "\n".join(lines) + "\n")
-    rows = split_rows(tables, split)
-    data = TrainingSet.make(tables, features, base.tokenizer, padded, base.device, training=rows[0])
-    return _Read(data, rows, tables, features, digest)
-
-
-def _ways(host: Any, base: "Clip", read: _Read, quiet: bool) -> "Tensor":
-    """The ways through the host, kept in the hub's cache for other runs on the same captions."""
-    from filelock import FileLock
-    from huggingface_hub import cached_assets_path
-
-    from negclip_core.training.host_ways import host_ways, key_of
-
-    tensors = {"training": read.data.training, "latents": host.latents, **host.unet.state_dict()}
-    key = key_of(read.sha256, base.sha256, tensors)
-    store = Path(cached_assets_path("negclip", "ways")) / f"{key}.safetensors"
-    # Two runs may need the same ways at once: the second waits, and finds them.
-    with FileLock(store.with_suffix(".lock")):
-        return host_ways(base.model, read.data, host, store, quiet=quiet)
 
 
 def _write(out: Path, outcome: "Outcome", base: "Clip", made_by: dict[str, Any]) -> None:
@@ -139,7 +47,6 @@ def run(
     quiet: bool = False, **changes: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Train by `recipe`, with `changes` to its settings, and write an open_clip folder to `out`."""
-    from negclip_core.clip import load_clip
     from negclip_core.files import alone_in, make_output_folder, provenance
     from negclip_core.training import processes
     from negclip_core.training.loop import train
@@ -151,21 +58,17 @@ def run(
         raise RequestError(f"recipe {recipe!r} asks a diffusion host; name it with --host")
     mine = processes.my_device(device)
     watch = Watch(out, f"{clip}: {recipe}", tensorboard)
-    base = load_clip(clip, device=mine)
-    if "vision_cfg" not in base.config:
-        raise RequestError(
-            f"{clip}: is a text tower only; training looks at pictures: name the whole CLIP that it is of"
-        )
+    base = load_base(clip, mine)
     make_output_folder(out)
     with alone_in(out) if processes.is_first() else nullcontext():
-        read = _read(captions, images, base, out, limit, settings.split, max_bad_images, quiet)
+        read = read_inputs(captions, images, base, out, limit, settings.split, max_bad_images, quiet)
         asked = ways = host_sha256 = None
         if host and (settings.asks_host() or settings.needs_host_ways()):
-            asked, host_sha256 = _host(
+            asked, host_sha256 = load_denoiser(
                 host, images, read.captions.images, read.features.bad, settings.bf16, base.device
             )
         if settings.needs_host_ways():
-            ways = _ways(asked, base, read, quiet)
+            ways = ways_through(asked, base, read, quiet)
         made_of = {"captions (SHA-256)": read.sha256, "clip (SHA-256)": base.sha256, "host (SHA-256)": host_sha256,
                    "limit": limit, "images that cannot be read": len(read.features.bad)}  # fmt: skip
         outcome = train(base.model, read.data, read.rows, settings, checkpoint=out / "run.ckpt", ways=ways, made_of=made_of,
@@ -185,6 +88,13 @@ def run(
         if processes.is_first():
             _write(out, outcome, base, made_by)
     processes.wait()
+    return _told(out, outcome, read)
+
+
+def _told(out: Path, outcome: "Outcome", read: Read) -> dict[str, Any]:
+    """The JSON document of the command line."""
+    from negclip_core.training import processes
+
     return {
         "checkpoint": str(out),
         "best_epoch": outcome.best_epoch,

@@ -251,19 +251,20 @@ def test_a_state_of_other_captions_or_another_clip_is_refused(
         captions.read_text("utf-8").replace("a street with no cars", "a street without cars"), "utf-8"
     )
 
-    def go(captions: Path = captions, clip: Path = clip_folder, limit: int | None = None) -> None:
-        run(captions, corpus, str(clip), tmp_path / "out", epochs=1, batch_size=8, limit=limit, quiet=True)
+    def go(**changes: Any) -> None:
+        given = {"captions": captions, "clip": str(clip_folder), **changes}
+        run(images=corpus, out=tmp_path / "out", epochs=1, batch_size=8, quiet=True, **given)
 
     go()
     files = [tmp_path / "out" / name for name in ("open_clip_model.safetensors", "README.md")]
     written = [file.read_bytes() for file in files]
     for what, changes in (
         (r"captions \(SHA-256\)", {"captions": others}),
-        (r"clip \(SHA-256\)", {"clip": other_clip_folder}),
+        (r"clip \(SHA-256\)", {"clip": str(other_clip_folder)}),
         ("limit", {"limit": 20}),
     ):
         with pytest.raises(RequestError, match=rf"other settings \({what}: .* there, .* now\)"):
-            go(**changes)  # type: ignore[arg-type]
+            go(**changes)
     go()
     assert [file.read_bytes() for file in files] == written
 

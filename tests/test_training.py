@@ -20,7 +20,8 @@ from negclip_core.training.recipe import Recipe, load_recipe, recipe_names
 from negclip_core.training.run import Run
 from negclip_core.training.states import States
 from negclip_core.training.tables import caption_tables
-from pipelines.train import _read, run
+from pipelines.train import run
+from pipelines.train_inputs import read_inputs
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -178,7 +179,7 @@ def test_a_text_tower_without_its_image_tower_is_refused_before_anything_is_read
 
 
 def test_what_is_read_says_which_rows_are_trained_on(clip: Clip, corpus: Path, tmp_path: Path) -> None:
-    read = _read(corpus / "captions.json", corpus, clip, tmp_path, None, "image", 0.0, quiet=True)
+    read = read_inputs(corpus / "captions.json", corpus, clip, tmp_path, None, "image", 0.0, quiet=True)
     assert 0 < len(read.rows[1]) < len(read.rows[0])
     assert read.data.training.nonzero()[:, 0].tolist() == read.rows[0].tolist()
 
@@ -269,7 +270,10 @@ def test_a_state_comes_back_whole_and_damaged_ones_are_refused(
         *({part: text} for part in ("recipe", "made_of") for text in (3, None, "no JSON", deep, "[1]")),
     ]  # fmt: skip
     for message, changes in (
-        (r"other settings \(epochs: 4 there, 3 now\)", [{"recipe": json.dumps({"epochs": 4})}]),
+        (
+            r"other settings \(epochs: 4 there, 3 now\)",
+            [{"recipe": json.dumps(json.loads(kept["recipe"]) | {"epochs": 4})}],
+        ),
         (
             r"other settings \(training: 'decoder' there, 'text tower' now\)",
             [{"made_of": json.dumps({"training": "decoder"})}],
