@@ -1,104 +1,25 @@
 """`negclip train`: a NegationCLIP from captions that say what is absent."""
 
-import json
-from collections.abc import Container
 from contextlib import nullcontext
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from negclip_core.errors import RequestError, UnfinishedWork
+from pipelines import train_options as options
 from pipelines.console import clean_output, pick_device
 from pipelines.options import AsJson, Device, Out, Quiet
+from pipelines.train_inputs import Read, load_base, load_denoiser, read_inputs, ways_through
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
     from negclip_core.clip import Clip
-    from negclip_core.training.data import TrainingSet
-    from negclip_core.training.features import Features
     from negclip_core.training.loop import Outcome
-    from negclip_core.training.tables import CaptionTables
 
 __all__ = ["register", "run"]
 
 _SEGMENTER = "clipseg"  # the host whose decoder, and not a text tower, is trained
-
-
-def _host(
-    name: str, folder: Path, names: tuple[str, ...], bad: Container[str], bf16: bool, device: "torch.device"
-) -> Any:
-    """The frozen diffusion host that a recipe asks, over the training images; `bad` ones are never asked for."""
-    import numpy as np
-    import torch
-
-    from integrations.denoiser import Denoiser
-    from negclip_core.images import open_image
-    from negclip_core.training.shards import open_named
-    from pipelines.host import load_host
-
-    pipe = load_host(name, str(device)).pipe.to(torch.float32)
-    side = pipe.vae.config.sample_size
-    pixels = np.zeros((len(names), side, side, 3), np.uint8)
-    for row, name_of_image in enumerate(names):
-        if name_of_image not in bad:
-            with open_named(folder, name_of_image) as content:
-                pixels[row] = open_image(folder / name_of_image, content).resize((side, side))
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return Denoiser(pipe, images, bf16=bf16)
-
-
-class _Read(NamedTuple):
-    """What a run has read of its captions and images."""
-
-    data: "TrainingSet"
-    captions: "CaptionTables"
-    features: "Features"
-    sha256: str  # of the captions
-
-
-def _read(
-    captions: Path, images: Path, base: "Clip", out: Path, limit: int | None, most_bad: float, quiet: bool
-) -> _Read:
-    """Captions are kept in `out`/captions, features of images in the hub's cache, where later runs find them."""
-    from negclip_core.files import atomic_write_text
-    from negclip_core.training.captions_file import fingerprint, read_captions
-    from negclip_core.training.data import TrainingSet
-    from negclip_core.training.features import image_features, kept_features
-    from negclip_core.training.tables import caption_tables
-    from negclip_core.training.text import reads_padding
-
-    padded = reads_padding(base.model)
-    digest = fingerprint(captions)
-    tables = caption_tables(islice(read_captions(captions), limit), base.tokenizer, out / "captions",
-                            key=f"{digest} {limit} {base.sha256}" + " padded" * padded, padded=padded, quiet=quiet)  # fmt: skip
-    features = image_features(
-        base, images, list(tables.images), kept_features(base), most_bad=most_bad, quiet=quiet
-    )
-    if features.bad:
-        lines = [json.dumps({"file_name": name, "why": why}) for name, why in features.bad.items()]
-        atomic_write_text(out / "bad_images.jsonl", "\n".join(lines) + "\n")
-    data = TrainingSet.make(tables, features, base.tokenizer, padded, base.device)
-    return _Read(data, tables, features, digest)
-
-
-def _ways(host: Any, base: "Clip", read: _Read, rows: "Tensor", split: str, quiet: bool) -> "Tensor":
-    """The ways through the host, kept in the hub's cache for other runs on the same captions."""
-    from filelock import FileLock
-    from huggingface_hub import cached_assets_path
-
-    from negclip_core.training.host_ways import host_ways, key_of
-
-    weights = {"latents": host.latents, **host.unet.state_dict()}
-    key = key_of(read.sha256, len(read.captions), split, base.sha256, weights)
-    store = Path(cached_assets_path("negclip", "ways")) / f"{key}.safetensors"
-    # Two runs may need the same ways at once: the second waits, and finds them.
-    with FileLock(store.with_suffix(".lock")):
-        return host_ways(base.model, read.data, rows, host, store, quiet=quiet)
 
 
 def _write(out: Path, outcome: "Outcome", base: "Clip", made_by: dict[str, Any]) -> None:
@@ -126,10 +47,8 @@ def run(
     quiet: bool = False, **changes: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Train by `recipe`, with `changes` to its settings, and write an open_clip folder to `out`."""
-    from negclip_core.clip import load_clip
     from negclip_core.files import alone_in, make_output_folder, provenance
     from negclip_core.training import processes
-    from negclip_core.training.data import split_rows
     from negclip_core.training.loop import train
     from negclip_core.training.recipe import load_recipe
     from pipelines.watch import Watch
@@ -137,22 +56,31 @@ def run(
     settings = load_recipe(recipe, **changes)
     if (settings.asks_host() or settings.needs_host_ways()) and host is None:
         raise RequestError(f"recipe {recipe!r} asks a diffusion host; name it with --host")
+    mine = processes.my_device(device)
     watch = Watch(out, f"{clip}: {recipe}", tensorboard)
-    base = load_clip(clip, device=processes.my_device(device))
+    base = load_base(clip, mine)
     make_output_folder(out)
     with alone_in(out) if processes.is_first() else nullcontext():
-        read = _read(captions, images, base, out, limit, max_bad_images, quiet)
-        rows = split_rows(read.captions, settings.split)
-        asked = ways = None
+        read = read_inputs(captions, images, base, out, limit, settings.split, max_bad_images, quiet)
+        asked = ways = host_sha256 = None
         if host and (settings.asks_host() or settings.needs_host_ways()):
-            asked = _host(host, images, read.captions.images, read.features.bad, settings.bf16, base.device)
+            asked, host_sha256 = load_denoiser(
+                host, images, read.captions.images, read.features.bad, settings.bf16, base.device
+            )
         if settings.needs_host_ways():
-            ways = _ways(asked, base, read, rows[0], settings.split, quiet)
-        outcome = train(base.model, read.data, rows, settings, checkpoint=out / "run.ckpt", ways=ways, quiet=quiet,
-                        host=asked if settings.asks_host() else None, report=watch.report, begun=watch.begun)  # fmt: skip
+            ways = ways_through(asked, base, read, quiet)
+        made_of = {"captions (SHA-256)": read.sha256, "clip (SHA-256)": base.sha256, "host (SHA-256)": host_sha256,
+                   "limit": limit, "images that cannot be read": len(read.features.bad)}  # fmt: skip
+        outcome = train(base.model, read.data, read.rows, settings, checkpoint=out / "run.ckpt", ways=ways, made_of=made_of,
+                        host=asked if settings.asks_host() else None, report=watch.report, begun=watch.begun, quiet=quiet)  # fmt: skip
         made_by = {
             "base": {"name": clip, "sha256": base.sha256},
-            "captions": {"name": captions.name, "sha256": read.sha256, "read": len(read.captions)},
+            "captions": {
+                "name": captions.name,
+                "sha256": read.sha256,
+                "read": len(read.captions),
+                "passed_over": read.captions.passed_over,
+            },
             "recipe": {"name": recipe, **asdict(settings)},
             "validation_loss": outcome.validation_loss,
             **provenance(),
@@ -160,11 +88,19 @@ def run(
         if processes.is_first():
             _write(out, outcome, base, made_by)
     processes.wait()
+    return _told(out, outcome, read)
+
+
+def _told(out: Path, outcome: "Outcome", read: Read) -> dict[str, Any]:
+    """The JSON document of the command line."""
+    from negclip_core.training import processes
+
     return {
         "checkpoint": str(out),
         "best_epoch": outcome.best_epoch,
         "validation_loss": outcome.validation_loss,
         "pairs": len(read.captions),
+        "passed_over": read.captions.passed_over,
         "bad_images": len(read.features.bad),
         "processes": processes.count(),
         "seconds": outcome.seconds,
@@ -172,68 +108,38 @@ def run(
     }
 
 
-def _train_segmenter(data: Path | None, **request: Any) -> dict[str, Any]:
+def _train_segmenter(asked: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """What came of it, and a line for a person."""
     from pipelines import train_segmenter
 
-    if data is None:
-        raise RequestError(
-            f"--host {_SEGMENTER}: needs --data, the folder of {request['task']}'s files and images"
-        )
+    if "data" not in asked:
+        raise RequestError(f"--host {_SEGMENTER}: needs --data, the folder of the task's files and images")
     with clean_output():
-        return train_segmenter.run(train_segmenter.Request(data=data, **request))
+        trained = train_segmenter.run(train_segmenter.Request(**asked))
+    return trained, f"{asked['out']}: {trained['steps']} steps on {trained['expressions']} expressions"
 
 
-Captions = Annotated[
-    Path | None,
-    typer.Option(
-        help="Captions with updated_caption (negclip synthesize): COCO JSON, .jsonl, .parquet, or webdataset shards."
-    ),
-]
-Images = Annotated[Path | None, typer.Option(help="The folder of their images, or of the shards.")]
-StartingClip = Annotated[
-    str | None, typer.Option(help="The CLIP to start from: a name, hub id, folder or file.")
-]
-RecipeName = Annotated[str, typer.Option("--objective", help="A recipe: paper, tokens, host, ... or a file.")]
-HostName = Annotated[
-    str | None,
-    typer.Option(
-        help="clipseg: train a segmenter's decoder instead. Else the diffusion model that the recipes host and host-ways ask."
-    ),
-]
-Data = Annotated[Path | None, typer.Option(help="For clipseg: the folder of a task's files and images.")]
-TaskName = Annotated[str, typer.Option(help="For clipseg: whose training split is read (eval --list).")]
-SegmenterName = Annotated[str, typer.Option(help="For clipseg: the segmenter to start from.")]
-Beside = Annotated[
-    str | None,
-    typer.Option(help="For clipseg: the CLIP beside whose text tower it is trained. [default: its own]"),
-]
-Steps = Annotated[int, typer.Option(help="For clipseg.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the captions. [default: the recipe's]")]
-BatchSize = Annotated[
-    int | None, typer.Option(help="Captions a step. [default: the recipe's; 64 expressions]")
-]
-LearningRate = Annotated[float | None, typer.Option(help="[default: the recipe's; 0.001]")]
-Patience = Annotated[
-    int | None,
-    typer.Option(min=1, help="Stop after so many epochs without a better validation loss. [default: never]"),
-]
-LoraRank = Annotated[
-    int | None,
-    typer.Option(min=0, help="Train low-rank updates only, and write them for load_lora_weights as well."),
-]
-Bf16 = Annotated[
-    bool | None,
-    typer.Option(
-        "--bf16/--no-bf16", help="Compute in bfloat16 where that is faster. [default: the recipe's]"
-    ),
-]
-SplitBy = Annotated[str | None, typer.Option(help="image, or caption as the public code does.")]
-Limit = Annotated[int | None, typer.Option(help="Read this many captions, or expressions, only.")]
-TensorBoard = Annotated[
-    bool, typer.Option("--tensorboard", help="Write the losses for TensorBoard too, to OUT/tensorboard.")
-]
-MostBad = Annotated[float, typer.Option(min=0, max=1, help="Share of images that may be missing or broken.")]
-OrderSeed = Annotated[int, typer.Option(help="Of the order of the captions and all else that is random.")]
+def _train_tower(asked: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """What came of it, and a line for a person."""
+    if not {"captions", "images", "clip"} <= asked.keys():
+        raise RequestError("a text tower is trained on --captions and their --images, starting from --clip")
+    asked["recipe"] = asked.pop("objective", "paper")
+    trained = run(**{**asked, "device": pick_device(asked["device"])})
+    best, last = trained["best_epoch"], len(trained["validation_loss"])
+    return trained, f"{asked['out']}: best epoch {best} of {last}"
+
+
+def _given(asked: dict[str, Any]) -> dict[str, Any]:
+    """The options that are given; the others keep their defaults."""
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def _check_none(asked: dict[str, Any], why: str) -> None:
+    """Raise RequestError where one of the options is given."""
+    if given := list(_given(asked)):
+        raise RequestError(
+            f"--{given[0].replace('_', '-')}: does nothing {why} --host {_SEGMENTER}; leave it out"
+        )
 
 
 def register(app: typer.Typer) -> None:
@@ -241,27 +147,27 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def train(
-        captions: Captions = None,
-        images: Images = None,
-        clip: StartingClip = None,
-        recipe: RecipeName = "paper",
-        host: HostName = None,
-        data: Data = None,
-        task: TaskName = "refcocog",
-        model: SegmenterName = "miniature",
-        text_encoder: Beside = None,
-        steps: Steps = 20_000,
-        epochs: Epochs = None,
-        batch_size: BatchSize = None,
-        learning_rate: LearningRate = None,
-        patience: Patience = None,
-        lora_rank: LoraRank = None,
-        bf16: Bf16 = None,
-        split: SplitBy = None,
-        limit: Limit = None,
-        max_bad_images: MostBad = 0.01,
-        tensorboard: TensorBoard = False,
-        seed: OrderSeed = 0,
+        captions: options.Captions = None,
+        images: options.Images = None,
+        clip: options.StartingClip = None,
+        objective: options.RecipeName = None,
+        host: options.HostName = None,
+        data: options.Data = None,
+        task: options.TaskName = None,
+        model: options.SegmenterName = None,
+        text_encoder: options.Beside = None,
+        steps: options.Steps = None,
+        epochs: options.Epochs = None,
+        batch_size: options.BatchSize = None,
+        learning_rate: options.LearningRate = None,
+        patience: options.Patience = None,
+        lora_rank: options.LoraRank = None,
+        bf16: options.Bf16 = None,
+        split: options.SplitBy = None,
+        limit: options.Limit = None,
+        max_bad_images: options.MostBad = None,
+        tensorboard: options.TensorBoard = None,
+        seed: options.OrderSeed = 0,
         out: Out = Path("out"),
         device: Device = "auto",
         as_json: AsJson = False,
@@ -270,24 +176,25 @@ def register(app: typer.Typer) -> None:
         """Fine-tune a CLIP's text tower on negated captions; repeating the command goes on where it stopped."""
         from pipelines.cli import show
 
+        both = {"out": out, "batch_size": batch_size, "learning_rate": learning_rate, "limit": limit, "seed": seed,
+                "device": device, "quiet": quiet}  # fmt: skip
+        of_segmenter = {
+            "data": data,
+            "task": task,
+            "model": model,
+            "text_encoder": text_encoder,
+            "steps": steps,
+        }
+        of_tower = {"captions": captions, "images": images, "clip": clip, "objective": objective, "epochs": epochs,
+                    "patience": patience, "lora_rank": lora_rank, "bf16": bf16, "split": split,
+                    "max_bad_images": max_bad_images, "tensorboard": tensorboard}  # fmt: skip
         if host == _SEGMENTER:
-            given: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate}
-            trained = _train_segmenter(data, task=task, out=out, model=model, text_encoder=text_encoder, steps=steps,
-                                       limit=limit, seed=seed, device=device, quiet=quiet,
-                                       **{name: value for name, value in given.items() if value is not None})  # fmt: skip
-            line = (
-                f"{trained['checkpoint']}: {trained['steps']} steps on {trained['expressions']} expressions"
-            )
-            return show(trained, as_json, [line])
-        if captions is None or images is None or clip is None:
-            raise RequestError(
-                "a text tower is trained on --captions and their --images, starting from --clip"
-            )
-        result = run(captions, images, clip, out, recipe, host, limit, max_bad_images, tensorboard, pick_device(device), quiet,
-                     epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, patience=patience,
-                     lora_rank=lora_rank, bf16=bf16, split=split, seed=seed)  # fmt: skip
+            _check_none(of_tower, "with")
+            trained, line = _train_segmenter(_given({**both, **of_segmenter}))
+        else:
+            _check_none(of_segmenter, "without")
+            trained, line = _train_tower(_given({**both, **of_tower, "host": host}))
         from negclip_core.training import processes
 
-        best, last = result["best_epoch"], len(result["validation_loss"])
         if processes.is_first():
-            show(result, as_json, [f"{result['checkpoint']}: best epoch {best} of {last}"])
+            show(trained, as_json, [line])

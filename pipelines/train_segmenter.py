@@ -4,6 +4,7 @@ The paper trains the decoder of its own segmenter anew beside NegationCLIP's tex
 both towers stay as they are, and the loss is CLIPSeg's: binary cross-entropy of each pixel (Lüddecke & Ecker 2022).
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from negclip_core.errors import RequestError
-from negclip_core.files import atomic_write_json, make_output_folder, provenance
+from negclip_core.files import alone_in, atomic_write_json, make_output_folder, provenance
 from pipelines.console import pick_device
 
 if TYPE_CHECKING:
@@ -22,14 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Request", "run"]
 
+_HIGHEST_RATE = 1000  # as recipes have it
+
 
 @dataclass(frozen=True)
 class Request:
     """What to train on what."""
 
-    task: str  # a task of segmentation, whose training split is read
     data: Path
     out: Path
+    task: str = "refcocog"  # a task of segmentation, whose training split is read
     model: str = "miniature"
     text_encoder: str | None = None  # None: the segmenter's own
     steps: int = 20_000
@@ -48,21 +51,49 @@ def run(request: Request) -> dict[str, Any]:
         {"checkpoint", "expressions", "steps"}.
 
     Raises:
-        RequestError: something about the request or the data is wrong.
+        RequestError: something about the request or the data is wrong, or `out` holds another run.
     """
-    import torch
-
-    from negclip_core.training.fit import fit
     from pipelines.segmenter import load_segmenter
 
+    _check(request)
+    items = _items(request)
+    segmenter = load_segmenter(request.model, pick_device(request.device), request.quiet)
+    named = _put_in(segmenter, request)
+    out = make_output_folder(request.out)
+    with alone_in(out):
+        _train(segmenter, items, request, named)
+        segmenter.model.eval().save_pretrained(out)
+        segmenter.processor.save_pretrained(out)
+        atomic_write_json(
+            out / "negclip.json",
+            {"made_by": {"model": {"name": request.model, "sha256": segmenter.sha256}, "text_encoder": named,
+                         "task": request.task, "expressions": len(items), "steps": request.steps,
+                         "batch_size": request.batch_size, "learning_rate": request.learning_rate, "seed": request.seed,
+                         **provenance()}},
+        )  # fmt: skip
+    return {"checkpoint": str(out), "expressions": len(items), "steps": request.steps}
+
+
+def _check(request: Request) -> None:
+    """What can be refused before anything is read."""
     for name, value in (("steps", request.steps), ("batch-size", request.batch_size)):
         if value < 1:
             raise RequestError(f"--{name} {value}: expected 1 or more")
-    items = _items(request)
-    segmenter = load_segmenter(request.model, pick_device(request.device), request.quiet)
+    if not 0 <= request.learning_rate <= _HIGHEST_RATE:
+        raise RequestError(
+            f"--learning-rate {request.learning_rate}: expected a number from 0 to {_HIGHEST_RATE}"
+        )
+
+
+def _train(
+    segmenter: "Segmenter", items: "list[Referred]", request: Request, text_encoder: dict[str, Any] | None
+) -> None:
+    """All steps that the run in `request.out` has not taken yet."""
+    import torch
+
+    from negclip_core.training.fit import fit
+
     model = segmenter.model.requires_grad_(False)
-    named = _put_in(segmenter, request)
-    out = make_output_folder(request.out)
     model.decoder.requires_grad_(True).train()
 
     def losses(step: int) -> "dict[str, Tensor]":
@@ -77,19 +108,22 @@ def run(request: Request) -> dict[str, Any]:
             )
         }
 
+    made_of = {
+        "task": request.task, "limit": request.limit, "expressions (SHA-256)": _fingerprint(items),
+        "model (SHA-256)": segmenter.sha256, "text encoder (SHA-256)": text_encoder and text_encoder["sha256"],
+        "batch size": request.batch_size, "learning rate": request.learning_rate,
+    }  # fmt: skip
     optimizer = torch.optim.AdamW(model.decoder.parameters(), lr=request.learning_rate)
     fit("decoder", {"decoder": model.decoder}, [optimizer], losses, steps=request.steps, seed=request.seed,
-        checkpoint=out / "run.ckpt", quiet=request.quiet)  # fmt: skip
-    model.eval().save_pretrained(out)
-    segmenter.processor.save_pretrained(out)
-    atomic_write_json(
-        out / "negclip.json",
-        {"made_by": {"model": {"name": request.model, "sha256": segmenter.sha256}, "text_encoder": named,
-                     "task": request.task, "expressions": len(items), "steps": request.steps,
-                     "batch_size": request.batch_size, "learning_rate": request.learning_rate, "seed": request.seed,
-                     **provenance()}},
-    )  # fmt: skip
-    return {"checkpoint": str(out), "expressions": len(items), "steps": request.steps}
+        made_of=made_of, checkpoint=request.out / "run.ckpt", quiet=request.quiet)  # fmt: skip
+
+
+def _fingerprint(items: "list[Referred]") -> str:
+    """64 hexadecimal digits that change with the expressions, the names of their images and what they mean there."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(repr((item.id, item.image.name, item.expression, item.size, item.shapes)).encode())
+    return digest.hexdigest()
 
 
 def _items(request: Request) -> "list[Referred]":

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,31 @@ def test_all_forms_hold_the_same(write: Any, tmp_path: Path) -> None:
         "001.tar/some/b.png" if shards else "b.png", "a park", "a park without dogs", "a park", "a park with dogs",
         False, ("dog",),
     )  # fmt: skip
+
+
+def test_captions_in_which_nothing_absent_is_found_are_passed_over_and_counted(
+    clip: Clip, tmp_path: Path
+) -> None:
+    path = tmp_path / "captions.jsonl"
+    nothing = {"file_name": "d.png", "caption": "a street", "updated_caption": "a street, wide and long"}
+    named: list[dict[str, Any]] = [
+        nothing | {"absent": ["cars"]},
+        nothing | {"asserted": "a street with cars"},
+    ]
+    rows = [nothing, BARE, nothing | {"absent": [], "asserted": "", "affirmative": "a street"}, *named]
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    counts: Counter[str] = Counter()
+    found = caption_tables(read_captions(path, counts), clip.tokenizer, tmp_path / "tables", counts=counts)
+    assert (len(found), found.passed_over) == (3, 2)
+    assert [each.negated for each in read_captions(path)] == [
+        row["updated_caption"] for row in (BARE, *named)
+    ]
+    # The tables that are kept remember it.
+    again = caption_tables(read_captions(path), clip.tokenizer, tmp_path / "tables", counts=Counter())
+    assert (len(again), again.passed_over) == (3, 2)
+    path.write_text(json.dumps(nothing), "utf-8")
+    with pytest.raises(RequestError, match="none of its 1 negated captions names what is absent"):
+        list(read_captions(path))
 
 
 def test_a_shards_pictures_are_opened_from_within(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from test_packed import LENGTHS, _ids, _tower, _with_gradients  # type: ignore[i
 from integrations.attention import use_attention
 from integrations.stable_diffusion import swap_text_encoder
 from negclip_core.clip import load_clip
+from negclip_core.training.low_rank import LORA_FILE
 from negclip_core.training.packed import pooled
 from pipelines.host import load_host
 from pipelines.train import run
@@ -108,3 +109,16 @@ def test_training_takes_the_steps_that_a_processor_takes(
     # In bfloat16 near it, and a run that is over is not begun anew.
     assert train("cuda", bf16=True, epochs=1) == pytest.approx(train("cpu", epochs=1), rel=0.05)
     assert train("cuda") == train("cuda")
+
+
+def test_low_rank_updates_are_trained_as_on_a_processor(
+    corpus: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    def train(device: str) -> list[float]:
+        told = run(corpus / "captions.json", corpus, str(clip_folder), tmp_path / device, device=device, quiet=True, batch_size=8,
+                   epochs=2, learning_rate=1e-2, lora_rank=2)  # fmt: skip
+        assert (tmp_path / device / LORA_FILE).is_file()
+        losses: list[float] = told["validation_loss"]
+        return losses
+
+    assert train("cuda") == pytest.approx(train("cpu"), rel=1e-3)

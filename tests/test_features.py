@@ -105,6 +105,22 @@ def test_shards_are_read_as_folders_are(clip: Clip, corpus: Path, tmp_path: Path
         image_features(clip, tmp_path, ["0.tar/99.png"], tmp_path / "packed", quiet=True)
 
 
+def test_a_damaged_shard_counts_as_pictures_that_cannot_be_read(
+    clip: Clip, corpus: Path, tmp_path: Path
+) -> None:
+    for number in range(2):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as archive:
+            archive.add(corpus / NAMES[number], NAMES[number])
+    (tmp_path / "1.tar").write_bytes((tmp_path / "1.tar").read_bytes()[:100])
+    names = [f"{number}.tar/{NAMES[number]}" for number in range(2)]
+    found = image_features(clip, tmp_path, names, tmp_path / "store", most_bad=0.5, quiet=True)
+    assert list(found.row) == names[:1] and list(found.bad) == names[1:]
+    with pytest.raises(
+        RequestError, match=r"1 of 2 images .* 1\.tar/1\.png \(.*1\.tar: not a shard that can be read"
+    ):
+        image_features(clip, tmp_path, names, tmp_path / "store", quiet=True)
+
+
 def _spoil(corpus: Path, folder: Path) -> None:
     """A copy of the corpus in which one picture is missing, one is cut off, and one is no picture."""
     for file in corpus.iterdir():

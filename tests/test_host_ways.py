@@ -44,7 +44,7 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _found(clip: Clip, data: TrainingSet, host: Blind, store: Path) -> Tensor:
-    return host_ways(clip.model, data, torch.arange(len(data.image)), host, store, quiet=True)
+    return host_ways(clip.model, data, host, store, quiet=True)
 
 
 def test_a_way_brings_the_host_nearer_to_what_it_is_asked_for(

@@ -30,6 +30,15 @@ def test_an_update_changes_nothing_before_it_is_trained(clip_folder: Path) -> No
     assert clip.model.state_dict().keys() == load_clip(clip_folder).model.state_dict().keys()
 
 
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", torch.float64), ("meta", torch.float32)], ids=str)
+def test_an_update_lies_where_its_weight_does(clip_folder: Path, device: str, dtype: torch.dtype) -> None:
+    model = load_clip(clip_folder).model.to(device, dtype)
+    add_low_rank(model, 4)
+    found = [p for name, p in model.named_parameters() if is_low_rank(name)]
+    assert found and all(p.device.type == device and p.dtype == dtype for p in found)
+    assert model.encode_text(torch.zeros(2, 77, dtype=torch.long, device=device)).dtype == dtype
+
+
 def test_only_the_blocks_matrices_move_and_by_a_low_rank(clip_folder: Path, trained: Path) -> None:
     before, after = (load_clip(folder).checkpoint.weights for folder in (clip_folder, trained))
     moved = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}

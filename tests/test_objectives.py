@@ -161,6 +161,33 @@ def test_pictures_are_paired_with_those_most_like_them(data: TrainingSet) -> Non
     assert not {0, 1} & set(nearest.flatten().tolist())
 
 
+def test_what_is_held_back_for_validation_is_not_looked_at(clip: Clip, data: TrainingSet) -> None:
+    car, tree = (data.absent.names.index(name) for name in ("car", "tree"))
+    rows = data.absent.denying(car)
+    holds, training = data.holds.clone(), torch.ones(len(data.image), dtype=torch.bool)
+    holds[rows[:2]] = False
+    training[rows[[0, 5]]] = False
+    training[data.absent.denying(tree)] = False
+    seen = TrainingSet(**{**vars(data), "holds": holds, "training": training})
+    holding, lacking = seen.pictures_of(car)
+    assert (holding.tolist(), lacking.tolist()) == ([1], [2, 3, 4, 6, 7, 8, 9, 10, 11])
+    assert not any(len(pictures) for pictures in seen.pictures_of(tree))
+    assert known_pictures(seen)[tree][1].numel() == 0
+    # The way from a car is that of the other captions alone, and from a tree there is none.
+    found = ways(clip.model, seen)
+    held = rows[[0, 5]]
+    spoiled = {
+        name: getattr(data, name)[torch.arange(len(data.image))] for name in ("affirmative", "asserted")
+    }
+    for ids in spoiled.values():
+        ids[held] = data.negated[held]
+    again = ways(clip.model, TrainingSet(**{**vars(seen), **spoiled}))
+    for layer in ("last", "penultimate"):
+        assert torch.equal(getattr(found, layer)[car], getattr(again, layer)[car])
+        assert getattr(found, layer)[car].any() and not getattr(found, layer)[tree].any()
+    assert torch.isfinite(create({"name": "token_targets"})(_situation(clip, seen)))
+
+
 def test_targets_leave_the_words_before_the_negation_alone(clip: Clip) -> None:
     negated, asserted, rest = (
         tokenise(clip.tokenizer, [text])
@@ -261,7 +288,7 @@ def test_a_step_compares_all_positions_or_the_texts_own(clip: Clip, data: Traini
     steps = [_situation(clip, data) for _ in range(40)]
     lengths = [now.length(4) for now in steps]
     texts = (data.caption, data.negated, data.affirmative, data.asserted)
-    ends = max(int(text.lengths[:4].max()) - 1 for text in texts)
+    ends = max(int(text[torch.arange(4)].argmax(1).max()) for text in texts)
     assert set(lengths) == {ends + 2, 77} and lengths.count(77) < 20
     short, whole = steps[lengths.index(ends + 2)], steps[lengths.index(77)]
     few, all_of_them = (now.states("negated", 4).last for now in (short, whole))

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from negclip_core.clip import load_clip
+from negclip_core.clip import Clip, load_clip
+from negclip_core.errors import RequestError
+from negclip_core.training import loop, processes
+from negclip_core.training.data import TrainingSet
+from negclip_core.training.recipe import Recipe
+from pipelines.train import run
 
 BIN = Path(sys.executable).parent
 
@@ -82,11 +87,51 @@ def test_two_processes_give_the_losses_and_weights_of_one(
 def test_a_batch_that_cannot_be_shared_is_refused(
     recipe: Path, corpus: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from negclip_core.errors import RequestError
-    from negclip_core.training import processes
-    from pipelines.train import run
-
     monkeypatch.setattr(processes, "count", lambda: 4)
     with pytest.raises(RequestError, match="a batch of 6 cannot be shared by 4 processes"):
         run(corpus / "captions.json", corpus, str(clip_folder), tmp_path / "out", str(recipe), quiet=True)
     assert torch.distributed.is_initialized() is False
+
+
+@pytest.mark.parametrize("count", [3, 5, 7])
+def test_each_process_has_its_share_of_every_batch(
+    count: int, clip: Clip, data: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = []
+
+    def share(rows: torch.Tensor) -> torch.Tensor:
+        shared.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(loop, "_PROBED", 8)
+    monkeypatch.setattr(processes, "count", lambda: count)
+    monkeypatch.setattr(processes, "my_share", share)
+    rows = torch.arange(len(data.image))
+    recipe = Recipe("test", ({"name": "infonce"},), 1e-3, count, 1, rows="all")
+    loop.train(clip.model, data, (rows[:-10], rows[-10:]), recipe, checkpoint=tmp_path / "c", quiet=True)
+    assert shared and not any(size % count for size in shared)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_processes_meet_where_they_compute(
+    device: str, corpus: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Met(Exception): ...
+
+    def meet(cpu: bool = False) -> None:
+        raise Met(cpu)
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("accelerate.PartialState", meet)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(Met) as met:
+        run(
+            corpus / "captions.json",
+            corpus,
+            str(clip_folder),
+            tmp_path / "out",
+            tensorboard=True,
+            device=device,
+            quiet=True,
+        )
+    assert met.value.args == (device == "cpu",)

@@ -239,8 +239,34 @@ def test_what_a_killed_save_left_is_removed(begin: Train, tmp_path: Path) -> Non
 
 def test_a_state_of_other_settings_is_refused(begin: Train) -> None:
     begin(epochs=1)
-    with pytest.raises(RequestError, match="other settings"):
+    with pytest.raises(RequestError, match=r"other settings \(seed: 0 there, 1 now\)"):
         begin(epochs=1, seed=1)
+
+
+def test_a_state_of_other_captions_or_another_clip_is_refused(
+    corpus: Path, clip_folder: Path, other_clip_folder: Path, tmp_path: Path
+) -> None:
+    captions, others = corpus / "captions.json", tmp_path / "others.json"
+    others.write_text(
+        captions.read_text("utf-8").replace("a street with no cars", "a street without cars"), "utf-8"
+    )
+
+    def go(**changes: Any) -> None:
+        given = {"captions": captions, "clip": str(clip_folder), **changes}
+        run(images=corpus, out=tmp_path / "out", epochs=1, batch_size=8, quiet=True, **given)
+
+    go()
+    files = [tmp_path / "out" / name for name in ("open_clip_model.safetensors", "README.md")]
+    written = [file.read_bytes() for file in files]
+    for what, changes in (
+        (r"captions \(SHA-256\)", {"captions": others}),
+        (r"clip \(SHA-256\)", {"clip": str(other_clip_folder)}),
+        ("limit", {"limit": 20}),
+    ):
+        with pytest.raises(RequestError, match=rf"other settings \({what}: .* there, .* now\)"):
+            go(**changes)
+    go()
+    assert [file.read_bytes() for file in files] == written
 
 
 def test_a_run_begun_before_a_setting_was_known_goes_on(begin: Train, tmp_path: Path) -> None:
@@ -250,6 +276,7 @@ def test_a_run_begun_before_a_setting_was_known_goes_on(begin: Train, tmp_path: 
     state = torch.load(tmp_path / "run.ckpt", weights_only=True)
     recipe = json.loads(state["recipe"])
     assert recipe.pop("patience") == 0 and recipe.keys() == asdict(_recipe()).keys() - {"patience"}
+    del state["made_of"]
     torch.save({**state, "recipe": json.dumps(recipe)}, tmp_path / "run.ckpt")
     assert _same(begin(), whole)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from negclip_core.clip import Clip, load_clip
+from negclip_core.convert import write_checkpoint
 from negclip_core.errors import RequestError, UnfinishedWork
 from negclip_core.training.captions_file import read_captions
 from negclip_core.training.data import TrainingSet, split_rows
@@ -19,6 +21,7 @@ from negclip_core.training.run import Run
 from negclip_core.training.states import States
 from negclip_core.training.tables import caption_tables
 from pipelines.train import run
+from pipelines.train_inputs import read_inputs
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -31,6 +34,38 @@ def test_the_papers_recipe_is_the_papers() -> None:
     recipe = load_recipe("paper")
     assert (recipe.learning_rate, recipe.batch_size, recipe.epochs) == (1e-6, 512, 15)
     assert recipe.objectives == ({"name": "infonce"},)
+
+
+def _written(folder: Path, **changes: Any) -> str:
+    """A recipe in a file: the paper's with changes."""
+    settings = asdict(load_recipe("paper"))
+    (folder / "recipe.json").write_text(json.dumps(settings | changes), "utf-8")
+    return str(folder / "recipe.json")
+
+
+@pytest.mark.parametrize(("part", "said"), [("rows", "absent or all"), ("split", "image or caption")])
+def test_a_mistyped_choice_is_refused_with_what_there_is(part: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=f"{part} 'abscent': expected {said}"):
+        load_recipe(_written(tmp_path, **{part: "abscent"}))
+    with pytest.raises(RequestError, match=f"recipe 'paper': {part} 'abscent': expected {said}"):
+        load_recipe("paper", **{part: "abscent"})
+    for value in said.split(" or "):
+        assert getattr(load_recipe(_written(tmp_path, **{part: value})), part) == value
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, True, "2", None])
+def test_an_objective_is_due_at_every_nth_step_from_the_first_on(every: Any, tmp_path: Path) -> None:
+    objectives = [{"name": "infonce"}, {"name": "preserve", "every": every}]
+    with pytest.raises(RequestError, match=f"every {every!r}: expected a whole number from 1"):
+        load_recipe(_written(tmp_path, objectives=objectives))
+
+
+@pytest.mark.parametrize(
+    "objectives", [[], [{"name": "infonce", "every": 2}, {"name": "preserve", "every": 3}]]
+)
+def test_a_recipe_with_nothing_to_do_at_some_steps_is_refused(objectives: list[Any], tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no objective is due at every step"):
+        load_recipe(_written(tmp_path, objectives=objectives))
 
 
 def test_split_by_image_shares_no_image_and_by_caption_is_the_public_one(
@@ -84,6 +119,14 @@ def test_an_objective_may_be_due_at_every_nth_step_only(
     assert len(seen) == len(range(0, steps, 3)) + 1  # and once in validation
 
 
+def test_a_batch_that_concerns_no_objective_is_passed_over(clip: Clip, data: TrainingSet) -> None:
+    begun = Run(clip.model, _recipe(objectives=({"name": "existence"},)), data, per_epoch=4)
+    before = {name: parameter.detach().clone() for name, parameter in begun.parameters.items()}
+    # None of these captions says only that something is there.
+    assert begun.take_step(torch.arange(4)) == 0 and begun.step == 1
+    assert all(torch.equal(parameter, before[name]) for name, parameter in begun.parameters.items())
+
+
 def test_each_epoch_tells_how_often_the_true_text_wins(clip: Clip, data: TrainingSet, tmp_path: Path) -> None:
     rows = torch.arange(len(data.image))
     told: list[dict[str, Any]] = []
@@ -118,6 +161,27 @@ def test_train_writes_a_clip_that_loads_and_records_what_made_it(
     )
     card = (tmp_path / "out" / "README.md").read_text("utf-8")
     assert load_clip(clip_folder).sha256 in card and "token_targets" in card
+
+
+def test_a_text_tower_without_its_image_tower_is_refused_before_anything_is_read(
+    clip: Clip, corpus: Path, tmp_path: Path
+) -> None:
+    write_checkpoint(clip.checkpoint, tmp_path / "clip_l.safetensors", "comfyui", {})
+    with pytest.raises(RequestError, match=r"clip_l\.safetensors: is a text tower only"):
+        run(
+            corpus / "captions.json",
+            corpus,
+            str(tmp_path / "clip_l.safetensors"),
+            tmp_path / "out",
+            quiet=True,
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_read_says_which_rows_are_trained_on(clip: Clip, corpus: Path, tmp_path: Path) -> None:
+    read = read_inputs(corpus / "captions.json", corpus, clip, tmp_path, None, "image", 0.0, quiet=True)
+    assert 0 < len(read.rows[1]) < len(read.rows[0])
+    assert read.data.training.nonzero()[:, 0].tolist() == read.rows[0].tolist()
 
 
 def test_the_rate_rises_and_falls_as_the_recipe_says(clip: Clip, data: TrainingSet) -> None:
@@ -197,17 +261,27 @@ def test_a_state_comes_back_whole_and_damaged_ones_are_refused(
             begun.best[name], kept["best"][name]
         )
     deep = "[" * 100_000
-    others = [{"recipe": recipe} for recipe in (3, None, "no JSON", deep, "[1]", json.dumps({"epochs": 4}))]
     name = next(iter(kept["parameters"]))
     damaged: list[dict[str, Any]] = [
         {"step": "x"}, {"step": None}, {"losses": 3}, {"losses": ["x"]}, {"best": {}}, {"best": None}, {"best": []},
         {"best": {**kept["best"], name: torch.zeros(3)}}, {"best": {**kept["best"], name: 3}},
         {"parameters": {}}, {"parameters": {**kept["parameters"], name: torch.zeros(3, 5)}}, {"optimizer": None},
         {"optimizer": {}}, {"optimizer": {**kept["optimizer"], "param_groups": []}},
+        *({part: text} for part in ("recipe", "made_of") for text in (3, None, "no JSON", deep, "[1]")),
     ]  # fmt: skip
-    for message, changes in (("other settings", others), ("is not a state of this run", damaged)):
+    for message, changes in (
+        (
+            r"other settings \(epochs: 4 there, 3 now\)",
+            [{"recipe": json.dumps(json.loads(kept["recipe"]) | {"epochs": 4})}],
+        ),
+        (
+            r"other settings \(training: 'decoder' there, 'text tower' now\)",
+            [{"made_of": json.dumps({"training": "decoder"})}],
+        ),
+        ("is not a state of this run", damaged),
+    ):
         for number, change in enumerate(changes):
-            path = tmp_path / f"{message}{number}.ckpt"
+            path = tmp_path / f"other{number}.ckpt"
             torch.save({**kept, **change}, path)
             with pytest.raises(RequestError, match=message):
                 begun.load(States(path))

@@ -16,7 +16,7 @@ from negclip_core.captions.names import Names
 from negclip_core.captions.phrasings import Negated, join, noun_phrase
 from negclip_core.captions.prompts import Prompt, load_prompt
 from negclip_core.captions.synthesis import Claim, Claims, Rejected
-from negclip_core.errors import RequestError
+from negclip_core.errors import RequestError, reason_of
 from negclip_core.images import open_image
 from negclip_core.training.shards import open_named
 
@@ -123,6 +123,8 @@ def named_picture(folder: Path, name: str) -> Image.Image:
             return open_image(folder / name, content)
     except FileNotFoundError as error:
         raise RequestError(f"{folder / name}: no such picture; --images names their folder") from error
+    except OSError as error:
+        raise RequestError(f"{folder / name}: cannot be read ({reason_of(error)})") from error
 
 
 def picture_url(folder: Path, name: str) -> str:

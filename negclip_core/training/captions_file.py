@@ -13,6 +13,7 @@ thing where it is not the picture.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,17 +42,27 @@ class NegatedCaption:
     absent: tuple[str, ...]  # what is denied: "cars", or "hat of man"
 
 
-def read_captions(path: Path) -> Iterator[NegatedCaption]:
+def read_captions(path: Path, counts: Counter[str] | None = None) -> Iterator[NegatedCaption]:
     """The negated captions of a file, or of a folder of shards; annotations without any are passed over.
 
+    So are negated captions in which nothing absent is named or found, and of which no counterpart is given.
+
+    Args:
+        counts: counts the captions as they are read: "read", and "nothing absent" for those that are passed over.
+
     Raises:
-        RequestError: the file is in none of the forms above, or holds no negated caption.
+        RequestError: the file is in none of the forms above, or holds no negated caption of use.
     """
-    found = False
+    counts = Counter() if counts is None else counts
     for record in _records(path):
-        found = True
-        yield record
-    if not found:
+        counts["read" if record.asserted else "nothing absent"] += 1
+        if record.asserted:
+            yield record
+    if not counts["read"]:
+        if number := counts["nothing absent"]:
+            raise RequestError(
+                f"{path}: none of its {number} negated captions names what is absent; {_MAKE_ONE}"
+            )
         raise RequestError(f"{path}: no annotation holds 'updated_caption'; {_MAKE_ONE}")
 
 
@@ -74,14 +85,17 @@ def _records(path: Path) -> Iterator[NegatedCaption]:
 
 
 def _record(entry: dict[str, Any], file_name: str, negated: str, holds: bool) -> NegatedCaption:
+    """`asserted` is "" where it is not given, nor anything absent given or found."""
     parsed = None if {"affirmative", "asserted", "absent"} <= entry.keys() else parse(negated)
     affirmative = entry.get("affirmative") or (parsed.affirmative if parsed else "")
     denied = [thing for each in parsed.negations for thing in each.absent] if parsed else []
     absent = entry.get("absent") or denied
-    asserted = entry.get("asserted") or f"{affirmative} with {' and '.join(absent)}".strip()
     of = f" of {entry['of']}" if entry.get("of") else ""
     if isinstance(absent, str):
         raise TypeError("'absent' is a text, not a list of them")
+    asserted = entry.get("asserted") or (
+        f"{affirmative} with {' and '.join(absent)}".strip() if absent else ""
+    )
     texts = (file_name, entry["caption"], negated, affirmative, asserted, *absent)
     if wrong := [text for text in texts if not isinstance(text, str)]:
         raise TypeError(f"{wrong[0]!r} is no text")

@@ -28,6 +28,7 @@ class TrainingSet:
     asserted: TokenTable
     holds: Tensor  # bool [rows]; whether the image lacks what is denied
     absent: ThingTable  # what each caption denies
+    training: Tensor  # bool [rows]; False for those that are held back for validation
     empty: Tensor  # int32 [1, context], the prompt ""
     device: torch.device = _CPU  # where a step computes
 
@@ -39,8 +40,17 @@ class TrainingSet:
         tokenizer: Tokenizer,
         padded: bool = False,
         device: torch.device = _CPU,
+        training: Tensor | None = None,
     ) -> "TrainingSet":
-        """Point each caption at its image's features. `padded` as in `caption_tables`."""
+        """Point each caption at its image's features.
+
+        Args:
+            padded: as in `caption_tables`.
+            training: int64 [n], the rows that are trained on, see `split_rows`; None: all.
+        """
+        may = torch.full((len(captions),), training is None)
+        if training is not None:
+            may[training] = True
         rows = torch.tensor([features.row.get(name, -1) for name in captions.images], dtype=torch.long)
         return cls(
             features=features.table,
@@ -52,6 +62,7 @@ class TrainingSet:
             asserted=captions.asserted,
             holds=captions.holds,
             absent=captions.absent,
+            training=may,
             empty=tokenise(tokenizer, [""], padded),
             device=device,
         )
@@ -65,12 +76,17 @@ class TrainingSet:
         """Features float32 [..., embed_dim] of images, rows of `features`, where a step computes."""
         return self.features[images].to(self.device)
 
+    def denying(self, thing: int) -> Tensor:
+        """The rows to train on that deny a thing, ascending, int64."""
+        rows = self.absent.denying(thing)
+        return rows[self.training[rows]]
+
     def pictures_of(self, thing: int) -> tuple[Tensor, Tensor]:
         """Images that are known to hold a thing, and images known to lack it: rows of `features`, ascending, int64 each.
 
-        Known from captions that deny nothing else.
+        Known from captions to train on that deny nothing else.
         """
-        rows = self.absent.denying(thing)
+        rows = self.denying(thing)
         rows = rows[(self.absent.counts[rows] == 1) & (self.image[rows] >= 0)]
         holds = self.holds[rows]
         return self.image[rows[~holds]].unique(), self.image[rows[holds]].unique()

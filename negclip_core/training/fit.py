@@ -1,8 +1,10 @@
 """A training loop for any loss: seeded by step, checkpointed, resumable bit for bit. The miniature and decoders share it."""
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -59,13 +61,37 @@ def kept(path: Path, make: Callable[[], Tensor]) -> Tensor:
 
 
 def _state(
-    modules: Mapping[str, nn.Module], optimizers: Iterable[torch.optim.Optimizer], average: Average | None
-) -> dict:
+    made_of: Mapping[str, Any],
+    modules: Mapping[str, nn.Module],
+    optimizers: Iterable[torch.optim.Optimizer],
+    average: Average | None,
+) -> dict[str, Any]:
     return {
+        "made_of": json.dumps(made_of),
         "modules": {name: module.state_dict() for name, module in modules.items()},
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "average": average.values if average else {},
     }
+
+
+def _go_on(
+    state: dict[str, Any],
+    modules: Mapping[str, nn.Module],
+    optimizers: Iterable[torch.optim.Optimizer],
+    average: Average | None,
+    steps: int,
+) -> int:
+    """Put a state into what is trained; how many of the steps it has taken."""
+    taken = int(state["step"])
+    if not 0 <= taken <= steps:
+        raise ValueError(f"it has taken {taken} of {steps} steps")
+    for name, module in modules.items():
+        module.load_state_dict(state["modules"][name])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    if average:
+        average.values = state["average"]
+    return taken
 
 
 def fit(
@@ -77,6 +103,7 @@ def fit(
     steps: int,
     checkpoint: Path,
     seed: int = 0,
+    made_of: Mapping[str, Any] | None = None,
     average: Average | None = None,
     schedule: Callable[[int, int], float] = cosine,
     quiet: bool = False,
@@ -84,19 +111,21 @@ def fit(
     """Take `steps` optimizer steps on the sum of the losses that `step_losses(step)` returns.
 
     Everything random in a step must come from torch's generator, which is seeded from `seed` and the step, so that
-    a run resumed from `checkpoint` equals one that was never interrupted.
+    a run resumed from `checkpoint` equals one that was never interrupted. That is refused where the state is of another
+    `name`, number of steps or seed, or of a run that was made of other things: `made_of`, JSON values by name.
+
+    Raises:
+        RequestError: the state in `checkpoint` is of another run; the line says what differs.
+        UnfinishedWork: the state cannot be written.
     """
+    about = {"training": name, "steps": steps, "seed": seed, **(made_of or {})}
     states = States(checkpoint, quiet)
     start = 0
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     if (state := states.load()) is not None:
-        start = state["step"]
-        for key, module in modules.items():
-            module.load_state_dict(state["modules"][key])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        if average:
-            average.values = state["average"]
+        with states.put_to_use():
+            states.check(json.loads(state.get("made_of", "{}")), about)
+            start = _go_on(state, modules, optimizers, average, steps)
 
     saved_at = time.monotonic()
     bar = tqdm(range(start, steps), initial=start, total=steps, desc=name, disable=quiet, mininterval=5)
@@ -120,7 +149,7 @@ def fit(
                 shown[key] = 0.8 * shown.get(key, float(value.detach())) + 0.2 * float(value.detach())
             bar.set_postfix({key: f"{value:.4f}" for key, value in shown.items()}, refresh=False)
         if time.monotonic() - saved_at > _CHECKPOINT_SECONDS:
-            states.save({"step": step + 1, **_state(modules, optimizers, average)})
+            states.save({"step": step + 1, **_state(about, modules, optimizers, average)})
             saved_at = time.monotonic()
     if start < steps:
-        states.save({"step": steps, **_state(modules, optimizers, average)})
+        states.save({"step": steps, **_state(about, modules, optimizers, average)})

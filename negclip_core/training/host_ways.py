@@ -56,24 +56,21 @@ def key_of(*parts: Any) -> str:
     return digest.hexdigest()[:32]
 
 
-def host_ways(
-    vanilla: CLIP, data: TrainingSet, rows: Tensor, host: Host, store: Path, *, quiet: bool = False
-) -> Tensor:
+def host_ways(vanilla: CLIP, data: TrainingSet, host: Host, store: Path, *, quiet: bool = False) -> Tensor:
     """The unit ways of all things of `data`, float32 [things, width]; the mean of d for what a thing has ("hat of man").
 
+    Of captions to train on; zero where none of them denies the thing.
+
     Args:
-        rows: rows of `data` that may be read, int64.
         store: the file that they are kept in, written after each thing; a search that was stopped goes on from there.
     """
     means = torch.nn.functional.normalize(ways(vanilla, data).last, dim=-1).cpu()
     found, searched = _stored(store, means)
-    may = torch.zeros(len(data.image), dtype=torch.bool)
-    may[rows] = data.image[rows] >= 0
     things = [thing for thing, name in enumerate(data.absent.names) if " of " not in name]
     left = [thing for thing in things if not searched[thing]]
     for thing in tqdm(left, desc="ways through the host", unit="thing", disable=quiet or not left):
-        denying = data.absent.denying(thing)
-        alone = denying[(data.absent.counts[denying] == 1) & may[denying]]
+        denying = data.denying(thing)
+        alone = denying[(data.absent.counts[denying] == 1) & (data.image[denying] >= 0)]
         alone = alone[~says_nothing(data.affirmative[alone])]
         if len(alone) >= _LEAST_ROWS:
             # Of its own, so that a search goes on as if it had never been stopped.

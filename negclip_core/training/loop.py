@@ -1,7 +1,7 @@
 """The training loop: epochs over negated captions, validation after each, the best kept, resumable bit for bit."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ __all__ = ["Outcome", "train"]
 
 _CHECKPOINT_SECONDS = 60.0
 _TOLD_STEPS = 10
-_PROBED = 2048
+_VALIDATED = 16  # batches
+_PROBED = 2048  # captions
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ def _usable(data: TrainingSet, recipe: Recipe) -> Tensor:
 
 @torch.no_grad()
 def _validate(run: Run, rows: Tensor) -> float:
-    """Mean loss over validation rows, in the same batches and with the same noise each time."""
+    """Mean loss over the first `_VALIDATED` whole batches of rows, or what there is of one, with the same noise each time."""
     batch = run.recipe.batch_size
-    whole = rows[: max(batch, len(rows) // batch * batch)][: batch * 16]
+    whole = rows[: max(batch, len(rows) // batch * batch)][: batch * _VALIDATED]
     losses = []
     for number, part in enumerate(whole.split(batch)):
         torch.manual_seed(number)
@@ -59,9 +60,10 @@ def _validate(run: Run, rows: Tensor) -> float:
 
 @torch.no_grad()
 def _negation_accuracy(run: Run, rows: Tensor) -> float:
-    """The share of up to `_PROBED` rows whose true text is nearer to the image than its counterpart is."""
+    """The share of the first `_PROBED` rows whose true text is nearer to the image than its counterpart is."""
     right = []
-    for part in rows[:_PROBED].split(run.recipe.batch_size):
+    each = _PROBED // processes.count()
+    for part in rows[: each * processes.count()].split(run.recipe.batch_size):
         now = Situation(run.student, run.teacher, run.data, part)
         margin = (now.true_texts() - now.false_texts()) * now.images
         right.append(margin.sum(1) > 0)
@@ -77,6 +79,7 @@ def train(
     checkpoint: Path,
     host: Any = None,
     ways: Tensor | None = None,
+    made_of: Mapping[str, Any] | None = None,
     quiet: bool = False,
     report: Callable[[dict[str, Any]], None] = lambda entry: None,
     begun: Callable[[int], None] = lambda step: None,
@@ -89,14 +92,17 @@ def train(
             weights as if it had never stopped.
         host: what the objective `host_score` reads.
         ways: what `token_targets` goes along where it is told to go `through_host`, see `host_ways`.
+        made_of: what the run is made of besides `recipe`, JSON values by name, such as the SHA-256 of the captions; a state
+            that names others is refused.
         report: called after the first and every tenth step with {"step", "training_loss"}, of that step alone, and
-            after each epoch with {"epoch", "step", "validation_loss", "negation_accuracy"}; the last is the share of
-            validation captions whose true text is nearer to the image than its counterpart is.
+            after each epoch with {"epoch", "step", "validation_loss", "negation_accuracy"}: the mean loss of the first 16
+            batches of validation captions, and the share of the first 2,048 of them whose true text is nearer to the image
+            than its counterpart is.
         begun: called once, before any `report`, with the number of steps that the run goes on after. What a run that
             was stopped had reported of later ones is reported again.
 
     Raises:
-        RequestError: the checkpoint is of another run, or there are fewer rows than one batch.
+        RequestError: the checkpoint is of another run (the line says what differs), or there are fewer rows than one batch.
         UnfinishedWork: the loss is no longer a number, or the state cannot be written.
     """
     train_rows, validation_rows = (part[_usable(data, recipe)[part]] for part in rows)
@@ -111,7 +117,7 @@ def train(
         raise RequestError(
             f"a batch of {recipe.batch_size} cannot be shared by {processes.count()} processes; choose a multiple"
         )
-    run = Run(model, recipe, data, len(train_rows) // recipe.batch_size, host, ways)
+    run = Run(model, recipe, data, len(train_rows) // recipe.batch_size, host, ways, made_of)
     states = States(checkpoint, quiet)
     run.load(states)
     begun(run.step)

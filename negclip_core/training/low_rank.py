@@ -30,9 +30,10 @@ class LowRank(nn.Module):
     def __init__(self, weight: Tensor, parts: int, rank: int) -> None:
         super().__init__()
         rows, columns = weight.shape
-        self.a = nn.Parameter(torch.empty(parts, rank, columns))
-        self.b = nn.Parameter(torch.zeros(parts, rows // parts, rank))
-        nn.init.kaiming_uniform_(self.a, a=5**0.5)
+        # Drawn by the processor's generator, so that a seed gives the same update wherever it is trained.
+        drawn = nn.init.kaiming_uniform_(torch.empty(parts, rank, columns), a=5**0.5)
+        self.a = nn.Parameter(drawn.to(weight.device, weight.dtype))
+        self.b = nn.Parameter(weight.new_zeros(parts, rows // parts, rank))
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight + (self.b @ self.a).flatten(0, 1)

@@ -6,7 +6,6 @@ and the gradients put together are those that one process would have found.
 
 import os
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
 import torch
@@ -15,14 +14,13 @@ from torch import Tensor, distributed, nn
 __all__ = ["average_gradients", "count", "gathered", "is_first", "my_device", "my_share", "wait"]
 
 
-@cache
-def _state() -> Any:
-    """accelerate's view of how this process was launched; None where it is alone."""
+def _state(on_cpu: bool = True) -> Any:
+    """accelerate's view of how this process was launched; None where it is alone. The first call says where it computes."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return None
     from accelerate import PartialState
 
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=on_cpu)
 
 
 def count() -> int:
@@ -31,8 +29,13 @@ def count() -> int:
 
 
 def my_device(name: str) -> torch.device:
-    """A device of one process by name; of several processes on CUDA, each has its own."""
-    return torch.device(_state().device) if _state() and name.startswith("cuda") else torch.device(name)
+    """A device of one process by name; of several processes on CUDA, each has its own.
+
+    To be asked before anything else here: processes that compute on the processor cannot speak to each other through CUDA.
+    """
+    on_cuda = name.startswith("cuda")
+    state = _state(not on_cuda)
+    return torch.device(state.device) if state and on_cuda else torch.device(name)
 
 
 def is_first() -> bool:
@@ -74,6 +77,8 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if not _state():
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(flat)
     for gradient, mean in zip(gradients, (flat / count()).split([g.numel() for g in gradients]), strict=True):

@@ -44,6 +44,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "learning_rate": (0, 1e3), "batch_size": (1, 2**24), "epochs": (1, 10**6), "seed": (0, 2**31), "warm_up": (0, 10**9),
     "patience": (0, 10**6), "lora_rank": (0, 2**16),
 }  # fmt: skip
+_CHOICES = {"rows": ("absent", "all"), "split": ("image", "caption")}
 
 
 def _folder() -> Path:
@@ -59,7 +60,7 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
     """A recipe by name or file, with `changes` to its settings where they are not None.
 
     Raises:
-        RequestError: no such recipe, or a setting that recipes do not have.
+        RequestError: no such recipe, or a setting that recipes do not have, or of a value that it cannot have.
     """
     path = _folder() / f"{name}.json" if name in recipe_names() else Path(name)
     try:
@@ -76,20 +77,31 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
         raise RequestError(
             f"recipe {name!r}: no setting {unknown[0]!r}; there are: {', '.join(sorted(known))}"
         )
-    for field in fields(Recipe):
-        if field.name not in settings and field.default is MISSING:
-            raise RequestError(f"recipe {name!r}: has no {field.name!r}")
-        if field.name in settings and not _is_a(field.type, settings[field.name]):
-            raise RequestError(f"recipe {name!r}: {field.name} cannot be {settings[field.name]!r}")
-    for part, (least, most) in _RANGES.items():
-        if part in settings and not least <= settings[part] <= most:
-            raise RequestError(
-                f"recipe {name!r}: {part} {settings[part]}: expected a number from {least} to {most}"
-            )
+    _check(f"recipe {name!r}", settings)
     for part in ("objectives", "frozen"):
         if part in settings:
             settings[part] = tuple(settings[part])
     return Recipe(**settings)
+
+
+def _check(recipe: str, settings: dict[str, Any]) -> None:
+    """Raise RequestError where a setting is missing or has a value that it cannot have."""
+    for field in fields(Recipe):
+        if field.name not in settings and field.default is MISSING:
+            raise RequestError(f"{recipe}: has no {field.name!r}")
+        if field.name in settings and not _is_a(field.type, settings[field.name]):
+            raise RequestError(f"{recipe}: {field.name} cannot be {settings[field.name]!r}")
+    for part, (least, most) in _RANGES.items():
+        if part in settings and not least <= settings[part] <= most:
+            raise RequestError(f"{recipe}: {part} {settings[part]}: expected a number from {least} to {most}")
+    for part, values in _CHOICES.items():
+        if part in settings and settings[part] not in values:
+            raise RequestError(f"{recipe}: {part} {settings[part]!r}: expected {' or '.join(values)}")
+    every = [objective.get("every", 1) for objective in settings["objectives"]]
+    if wrong := [each for each in every if type(each) is not int or each < 1]:
+        raise RequestError(f"{recipe}: every {wrong[0]!r}: expected a whole number from 1")
+    if 1 not in every:
+        raise RequestError(f"{recipe}: no objective is due at every step; leave out 'every' of one at least")
 
 
 def _is_a(kind: Any, value: Any) -> bool:

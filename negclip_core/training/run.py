@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from open_clip.model import CLIP
 from torch import Tensor
 
-from negclip_core.errors import RequestError, UnfinishedWork, reason_of
+from negclip_core.errors import UnfinishedWork
 from negclip_core.precision import mixed_precision
 from negclip_core.training import processes
 from negclip_core.training.data import TrainingSet
@@ -31,9 +32,10 @@ class Run:
 
     def __init__(
         self, model: CLIP, recipe: Recipe, data: TrainingSet, per_epoch: int, host: Any = None,
-        ways: Tensor | None = None,
+        ways: Tensor | None = None, made_of: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.recipe, self.data, self.host, self.ways = recipe, data, host, ways
+        self.made_of = {"training": "text tower", **(made_of or {})}
         self.student = model.requires_grad_(False)
         # Both share the image tower: nothing of it is trained, and it is most of a CLIP.
         self.teacher = copy.deepcopy(model, {id(model.visual): model.visual}).eval()
@@ -75,7 +77,8 @@ class Run:
             group["lr"] = self.recipe.learning_rate * self.rate()
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(rows, self.step)
-        loss.backward()
+        if loss.requires_grad:  # not where nothing of these rows concerns the objectives that are due
+            loss.backward()
         value = float(loss.detach())
         if not math.isfinite(value):
             raise UnfinishedWork(f"the loss became {value} at step {self.step}; lower --learning-rate")
@@ -101,23 +104,17 @@ class Run:
         states.save(
             {"step": self.step, "seconds": self.seconds, "losses": self.losses, "best": self.best,
              "parameters": parts, "optimizer": self.optimizer.state_dict(),
-             "recipe": json.dumps(asdict(self.recipe), sort_keys=True)}
+             "recipe": json.dumps(asdict(self.recipe), sort_keys=True), "made_of": json.dumps(self.made_of)}
         )  # fmt: skip
 
     def load(self, states: States) -> None:
-        """Go on from the newest state, if there is one. Raises RequestError where that is of a run with other settings."""
+        """Go on from the newest state, if there is one. Raises RequestError where that is of a run of other things."""
         state = states.load()
         if state is None:
             return
-        try:
-            same = _settings(state["recipe"]) == _settings(json.dumps(asdict(self.recipe)))
-        except (LookupError, RecursionError, TypeError, ValueError):
-            same = False
-        if not same:
-            raise RequestError(
-                f"{states.path}: belongs to a run with other settings; give another --out, or delete it to start anew"
-            )
-        try:
+        with states.put_to_use():
+            states.check(json.loads(state.get("made_of", "{}")), self.made_of)
+            states.check(_settings(state["recipe"]), asdict(self.recipe))
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
             self.losses = [float(loss) for loss in state["losses"]]
             self.best = {
@@ -127,10 +124,6 @@ class Run:
                 for name, parameter in self.parameters.items():
                     parameter.copy_(state["parameters"][name])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise RequestError(
-                f"{states.path}: is not a state of this run ({reason_of(error)}); give another --out, or delete it to start anew"
-            ) from error
 
 
 def _settings(recipe: str) -> dict[str, Any]:

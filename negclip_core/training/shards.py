@@ -18,7 +18,7 @@ __all__ = ["file_of", "open_named", "rows_of_shards"]
 def rows_of_shards(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """What the `.json` files of a shard, or of a folder's shards in order, hold, each with the words for where it stands.
 
-    Each row's `file_name` is set to the picture beside it: "shard.tar/name.jpg", which `open_member` opens.
+    Each row's `file_name` is set to the picture beside it: "shard.tar/name.jpg", which `open_named` opens.
 
     Raises:
         RequestError: there is no shard, or one cannot be read.
@@ -71,6 +71,7 @@ def open_named(folder: Path, name: str) -> BinaryIO:
 
     Raises:
         FileNotFoundError: there is no such file, or the shard holds no such member.
+        OSError: it cannot be read, or the shard is damaged.
     """
     shard, member = file_of(folder, name), name.partition(".tar/")[2]
     if not member:
@@ -79,6 +80,8 @@ def open_named(folder: Path, name: str) -> BinaryIO:
         start, size = _places(shard)[member]
     except KeyError as error:
         raise FileNotFoundError(f"{shard} holds no {member}") from error
+    except tarfile.TarError as error:
+        raise OSError(f"{shard}: not a shard that can be read ({error})") from error
     with shard.open("rb") as file:
         file.seek(start)
         return io.BytesIO(file.read(size))

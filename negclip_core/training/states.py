@@ -1,10 +1,13 @@
 """A run's state on disk: the last two are kept, each whole or not at all, and damage shows before one is read."""
 
+import json
 import os
 import pickle
 import struct
 import sys
 import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -21,6 +24,7 @@ _DAMAGE = (
     AttributeError, BadZipFile, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError,
     struct.error, zlib.error,
 )  # fmt: skip
+_ANEW = "give another --out, or delete it to start anew"
 
 
 class States:
@@ -89,6 +93,30 @@ class States:
                 f"{', and '.join(damaged)}; delete what is damaged to start anew, or give another --out"
             )
         return None
+
+    @contextmanager
+    def put_to_use(self) -> Iterator[None]:
+        """Within the block, a state is put into a run. Raises RequestError where it does not fit."""
+        try:
+            yield
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise RequestError(
+                f"{self.path}: is not a state of this run ({reason_of(error)}); {_ANEW}"
+            ) from error
+
+    def check(self, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+        """Compare what the state's run is made of with what this one is, by name; what the state does not name is the same.
+
+        Raises:
+            RequestError: something differs; the line says what.
+        """
+        now = json.loads(json.dumps(here))
+        for name, value in there.items():
+            if now.get(name) != value:
+                raise RequestError(
+                    f"{self.path}: belongs to a run with other settings ({name}: {value!r:.80} there, {now.get(name)!r:.80} "
+                    f"now); {_ANEW}"
+                )
 
 
 def _read(path: Path) -> dict[str, Any]:

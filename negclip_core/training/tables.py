@@ -5,12 +5,13 @@ Token ids lie end to end, without padding, in files that are memory-mapped; a ta
 
 import mmap
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -68,11 +69,6 @@ class TokenTable:
         places = torch.arange(self.context)[None].minimum((after - begin - 1)[:, None])
         return self.flat[begin[:, None] + places]
 
-    @property
-    def lengths(self) -> Tensor:
-        """Tokens of each text with its start and end token, int64 [rows]."""
-        return self.starts[torch.arange(len(self.starts))].diff()
-
 
 @dataclass(frozen=True)
 class ThingTable:
@@ -119,6 +115,7 @@ class CaptionTables:
     negated: TokenTable
     affirmative: TokenTable
     asserted: TokenTable
+    passed_over: int  # captions of the file in which nothing absent is found: no rows
 
     def __len__(self) -> int:
         return len(self.image)
@@ -131,11 +128,13 @@ def caption_tables(
     *,
     key: str = "",
     padded: bool = False,
+    counts: Counter[str] | None = None,
     quiet: bool = True,
 ) -> CaptionTables:
     """The tables of `records`, kept in `folder`; where they are there already, of the same `key`, `records` is not read.
 
-    With `padded`, texts are kept with their padding, for a tower that reads it.
+    With `padded`, texts are kept with their padding, for a tower that reads it. `counts` is what `read_captions` counts as the
+    records are read: it is kept as well.
 
     A pass that is interrupted leaves a folder without its last file, and is begun anew.
     """
@@ -146,7 +145,9 @@ def caption_tables(
         if not done.exists() or [read_json(done).get(name) for name in ("form", "key")] != [_FORM, key]:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            _write(records, tokenizer, folder, key, padded, quiet)
+            about = _write(records, tokenizer, folder, padded, quiet)
+            about |= {"form": _FORM, "key": key, "passed_over": (counts or Counter())["nothing absent"]}
+            atomic_write_json(done, about)
     about = read_json(done)
     texts = {
         name: TokenTable(
@@ -162,12 +163,14 @@ def caption_tables(
         _read(folder / "absent.starts", torch.int64),
     )
     image, holds = _read(folder / "image", torch.int64), _read(folder / "holds", torch.bool)
-    return CaptionTables(_names(folder), image, holds, things, **texts)
+    passed_over = about.get("passed_over", 0)  # of tables that were made before this was counted
+    return CaptionTables(_names(folder), image, holds, things, passed_over=passed_over, **texts)
 
 
 def _write(
-    records: Iterable[NegatedCaption], tokenizer: Tokenizer, folder: Path, key: str, padded: bool, quiet: bool
-) -> None:
+    records: Iterable[NegatedCaption], tokenizer: Tokenizer, folder: Path, padded: bool, quiet: bool
+) -> dict[str, Any]:
+    """Write the columns; what else is to be kept of them."""
     images: dict[str, int] = {}
     things: dict[str, int] = {}
     context = 0
@@ -196,8 +199,7 @@ def _write(
                 columns.add(f"{name}.tokens", ids[torch.arange(context)[None] < lengths[:, None]].numpy())
                 columns.add_starts(f"{name}.starts", lengths.numpy())
             bar.update(len(chunk))
-    about = {"form": _FORM, "key": key, "context": context, "things": list(things)}
-    atomic_write_json(folder / _DONE, about)
+    return {"context": context, "things": list(things)}
 
 
 def _names(folder: Path) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ def relative_error(states: Tensor, target: Tensor, weight: Tensor | None = None)
 
 @dataclass(frozen=True)
 class Objective:
-    """The error over the first `batch` rows' captions, and over the empty prompt, which guidance relies on."""
+    """The error over the captions of half the first `batch` rows, `asserted` of the other half, and the empty prompt of guidance."""
 
     weight: float = 1.0
     batch: int = 48

@@ -110,14 +110,21 @@ class Ways(NamedTuple):
 
 @torch.no_grad()
 def ways(vanilla: CLIP, data: TrainingSet) -> Ways:
-    """The mean of h(rest) - h(rest with the thing) at the end token, over captions that deny that thing alone and say more."""
+    """The mean of h(rest) - h(rest with the thing) at the end token, over captions that deny that thing alone and say more.
+
+    Of captions to train on; zero where none of them denies the thing.
+    """
     found: dict[str, list[Tensor]] = {"last": [], "penultimate": []}
     for thing in range(len(data.absent.names)):
-        denying = data.absent.denying(thing)
+        denying = data.denying(thing)
         alone = denying[data.absent.counts[denying] == 1]
         rows = alone[~says_nothing(data.affirmative[alone])][:_CAPTIONS]
         if not len(rows):  # denied together with others only, or where nothing else is said
             rows = denying[:_CAPTIONS]
+        if not len(rows):
+            for means in found.values():
+                means.append(torch.zeros_like(vanilla.ln_final.weight))
+            continue
         texts = [cut(data.ids(name, rows)) for name in ("affirmative", "asserted")]
         without, having = (text_states(vanilla, ids) for ids in texts)
         for layer, means in found.items():
@@ -175,7 +182,6 @@ class Objective:
         new = strangers((negated, asserted, affirmative), now.teacher.token_embedding.weight, self.strange)
         free = after_prefix(negated, asserted, affirmative)[..., None]
         absent = now.data.absent[rows].float().to(now.data.device)
-        denies = absent.any(1, keepdim=True)
         states = text_states(now.student, negated, new)
         with torch.no_grad():
             own, rest, having = (
@@ -185,8 +191,9 @@ class Objective:
             for layer in Ways._fields:
                 without, there = getattr(rest, layer).float(), getattr(having, layer)
                 way = at_end(without, affirmative) - at_end(there, asserted)
-                # What a caption denies may be unknown; then its own way is all there is.
-                mean = torch.where(denies, absent @ getattr(self._ways[0], layer), way)
+                mean = absent @ getattr(self._ways[0], layer)
+                # What a caption denies may be unknown, or never trained on; then its own way is all there is.
+                mean = torch.where(mean.any(1, keepdim=True), mean, way)
                 way = scaled(mean, self.extrapolation * way.norm(dim=-1))
                 beyond = beyond_rest(negated, affirmative, without, way)
                 if layer == "last":
