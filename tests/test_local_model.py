@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from negclip_core.captions.language_models import image_url
+from negclip_core.captions.language_models import image_url, named_picture
 from negclip_core.captions.local_model import LocalModel
 from negclip_core.captions.prompts import Prompt
-from negclip_core.errors import UnfinishedWork
+from negclip_core.errors import RequestError, UnfinishedWork
 from pipelines.miniature import export
 from tests.command_line import run
 from tests.tiny_chat import make_llava_next, make_llm
@@ -237,3 +237,14 @@ def test_a_model_without_eyes_is_no_verifier(
 ) -> None:  # fmt: skip
     code, _, err = run(_arguments(world, tmp_path / "negated.json", llm, llm), monkeypatch, capsys)
     assert code == 2 and err.count("\n") == 1 and "a vision-language model" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("a.png", "no such picture"), ("000.tar/a.png", "cannot be read")]
+)
+def test_a_picture_that_is_missing_or_in_a_damaged_shard_is_one_line(
+    name: str, line: str, tmp_path: Path
+) -> None:
+    (tmp_path / "000.tar").write_bytes(b"no shard" * 200)
+    with pytest.raises(RequestError, match=line):
+        named_picture(tmp_path, name)
