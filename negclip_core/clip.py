@@ -169,7 +169,7 @@ class Clip:
 
         With `layers` it ends after so many blocks and the final norm: Stable Diffusion 2 reads the last block but one.
         Float32, in eval mode, on this CLIP's device; if `model` has been trained since it was loaded, so has this.
-        Raises RequestError where the tower is none that transformers has: it reads its padding, as SigLIP's do.
+        Raises RequestError where the tower is none that transformers has (it reads its padding), or lacks the projection.
         """
         if self.checkpoint.for_open_clip_only:
             raise RequestError(
@@ -180,6 +180,8 @@ class Clip:
         canonical = self.checkpoint.weights
         if "model" in self.__dict__:
             canonical = {k: v.detach() for k, v in self.model.state_dict().items()}
+        if projection and "text_projection" not in canonical:
+            raise RequestError(f"{self.name}: has no text projection; load the whole CLIP")
         config = text_config(self.config)
         if layers is not None:
             config["num_hidden_layers"] = layers
