@@ -16,7 +16,7 @@ from negclip_core.errors import RequestError
 from negclip_core.files import atomic_write_json, atomic_write_text, read_json, sha256_file, write_safetensors
 from negclip_core.layouts import openai, transformers
 from negclip_core.layouts.embedded import text_encoders
-from negclip_core.layouts.shapes import first_fault
+from negclip_core.layouts.shapes import first_fault, mlp_width
 from negclip_core.layouts.siglip import is_siglip
 from negclip_core.tensor_files import INDEX, fingerprint, read_tensors, within
 
@@ -154,14 +154,10 @@ def _as_said(document: dict[str, Any], layout: str, found: dict[str, Any], path:
         if layout == "transformers":
             config = transformers.model_config(document, found)
         elif layout == "open_clip":
-            said = document["model_cfg"]
-            # What a config leaves out, open_clip has as GELU.
-            config = {
-                **found,
-                "quick_gelu": False,
-                **said,
-                "text_cfg": {**found["text_cfg"], **said["text_cfg"]},
-            }
+            own = document["model_cfg"]
+            # What a config leaves out, open_clip has as GELU, and as perceptrons of four times the width.
+            text = {name: value for name, value in found["text_cfg"].items() if name != "mlp_ratio"}
+            config = {**found, "quick_gelu": False, **own, "text_cfg": {**text, **own["text_cfg"]}}
         else:
             return found
         heads, width = config["text_cfg"]["heads"], found["text_cfg"]["width"]
@@ -169,25 +165,30 @@ def _as_said(document: dict[str, Any], layout: str, found: dict[str, Any], path:
             raise ValueError(f"{heads!r} heads do not divide a width of {width}")
         if "vision_cfg" in found and not isinstance(config["vision_cfg"], dict):
             raise TypeError("vision_cfg is no object")
+        sizes = _sizes(config, found)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise RequestError(f"{where} is not a CLIP's ({type(error).__name__}: {error})") from error
-    for name in ("width", "layers", "vocab_size", "context_length"):
-        if config["text_cfg"][name] != found["text_cfg"][name]:
+    for name, said, has in sizes:
+        if said != has:
             raise RequestError(
-                f"{where} says text {name} {config['text_cfg'][name]}, "
-                f"the weights have {found['text_cfg'][name]}; the two do not belong together"
+                f"{where} says {name} {said}, the weights have {has}; the two do not belong together"
             )
-    for name, value in found.get("vision_cfg", {}).items():
-        if (said_value := config["vision_cfg"].get(name, value)) != value:
-            raise RequestError(
-                f"{where} says image {name} {said_value}, the weights have {value}; the two do not belong together"
-            )
-    if config["embed_dim"] != found["embed_dim"]:
-        raise RequestError(
-            f"{where} says embed_dim {config['embed_dim']}, the weights have {found['embed_dim']}; "
-            "the two do not belong together"
-        )
     return config
+
+
+def _sizes(config: dict[str, Any], found: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Each size of a `model_cfg`: its name, what the config says, and what the weights have."""
+    own = ("width", "layers", "vocab_size", "context_length")
+    rows = [(f"text {name}", config["text_cfg"][name], found["text_cfg"][name]) for name in own]
+    vision = {name: value for name, value in found.get("vision_cfg", {}).items() if name != "mlp_ratio"}
+    rows += [
+        (f"image {name}", config["vision_cfg"].get(name, value), value) for name, value in vision.items()
+    ]
+    for kind, part in (("text", "text_cfg"), ("image", "vision_cfg")):
+        if part in found:
+            said = {**config[part], "width": found[part]["width"]}
+            rows.append((f"{kind} mlp width", mlp_width(said), mlp_width(found[part])))
+    return [*rows, ("embed_dim", config["embed_dim"], found["embed_dim"])]
 
 
 def write_open_clip_folder(

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from negclip_core.checkpoints import Checkpoint, read_checkpoint
 from negclip_core.errors import RequestError, reason_of
 from negclip_core.folder_tokenizer import FolderTokenizer
+from negclip_core.layouts.shapes import mlp_width
 from negclip_core.layouts.transformers import text_config, text_weights
 from negclip_core.models import architecture_file, resolve
 
@@ -261,14 +262,14 @@ def _as_architecture(checkpoint: Checkpoint, architecture: str, source: str) -> 
     wanted = json.loads(file.read_text("utf-8"))
     for part in ("text_cfg", "vision_cfg"):
         said, got = wanted.get(part, {}), checkpoint.config.get(part, {})
-        for key in (
-            said.keys()
-            & got.keys()
-            & {"width", "layers", "vocab_size", "context_length", "patch_size", "image_size"}
-        ):
-            if said[key] != got[key]:
+        keys = {"width", "layers", "vocab_size", "context_length", "patch_size", "image_size"}
+        sizes = {key: (said[key], got[key]) for key in said.keys() & got.keys() & keys}
+        if "width" in sizes:
+            sizes["mlp width"] = (mlp_width(said), mlp_width(got))
+        for key, (expected, found) in sizes.items():
+            if expected != found:
                 raise RequestError(
-                    f"{source}: {architecture} has {part[:-4]} {key} {said[key]}, the weights have {got[key]}; "
+                    f"{source}: {architecture} has {part[:-4]} {key} {expected}, the weights have {found}; "
                     "name the architecture that they belong to"
                 )
     if checkpoint.config_known:
