@@ -16,30 +16,33 @@ from negclip_core.errors import RequestError
 from negclip_core.files import atomic_write_json, atomic_write_text, read_json, sha256_file, write_safetensors
 from negclip_core.layouts import openai, transformers
 from negclip_core.layouts.embedded import text_encoders
+from negclip_core.layouts.image_processor import IMAGE_PROCESSOR_FILE, PROCESSOR_FILE, from_processor
 from negclip_core.layouts.shapes import first_fault, mlp_width
 from negclip_core.layouts.siglip import is_siglip
 from negclip_core.tensor_files import INDEX, fingerprint, read_tensors, within
 
 __all__ = [
     "FOLDER_LAYOUTS",
-    "TOKENIZER_FILES",
     "Checkpoint",
+    "copy_tokenizer",
     "model_card",
     "read_checkpoint",
     "write_open_clip_folder",
 ]
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
-
-_OPEN_CLIP = ("open_clip_config.json", ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
+_TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
+_OPEN_CLIP = (
+    "open_clip_config.json",
+    ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+    _TOKENIZER,
+)
 _TRANSFORMERS = (
     "config.json",
     ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}"),
+    (*_TOKENIZER, PROCESSOR_FILE, IMAGE_PROCESSOR_FILE),
 )
-FOLDER_LAYOUTS = (
-    _OPEN_CLIP,
-    _TRANSFORMERS,
-)  # (config, weights by preference) of the layouts that are folders
+# (config, weights by preference, what may lie beside them) of the layouts that are folders
+FOLDER_LAYOUTS = (_OPEN_CLIP, _TRANSFORMERS)
 _LAYOUTS = "a CLIP in OpenAI's, open_clip's, transformers' or ComfyUI's layout"
 
 
@@ -75,10 +78,10 @@ def read_checkpoint(path: Path, width: int | None = None) -> Checkpoint:
         RequestError: it is none of these, is damaged, or holds something else.
     """
     if not path.is_dir():
-        beside = [path.parent / name for name, weights in FOLDER_LAYOUTS if path.name in weights]
+        beside = [path.parent / name for name, weights, _ in FOLDER_LAYOUTS if path.name in weights]
         document = next((read_json(config) for config in beside if config.is_file()), {})
         return _canonical(_encoder_alone(read_tensors(path), path, width), path, document)
-    for config_name, weight_names in FOLDER_LAYOUTS:
+    for config_name, weight_names, _ in FOLDER_LAYOUTS:
         if (path / config_name).is_file():
             weights = next((path / name for name in weight_names if (path / name).is_file()), None)
             if weights is None:
@@ -135,16 +138,32 @@ def _canonical(weights: dict[str, Tensor], path: Path, document: dict[str, Any])
         raise RequestError(f"{path}: {fault}; fetch it again, or ask who made it")
     found = {name: tensor.float().contiguous() for name, tensor in found.items()}
     config = _as_said(document, layout, config, path)
-    folder = (
-        path.parent if document and any((path.parent / name).is_file() for name in TOKENIZER_FILES) else None
-    )
+    folder = path.parent if document and any((path.parent / name).is_file() for name in _TOKENIZER) else None
     if folder is not None:
-        for name in TOKENIZER_FILES:
+        for name in _TOKENIZER:
             within(folder, folder / name)
+    preprocess = _preprocess(document, layout, config, path.parent)
+    return Checkpoint(found, config, layout, fingerprint(path), preprocess, folder, bool(document), dtypes)
+
+
+def _preprocess(
+    document: dict[str, Any], layout: str, config: dict[str, Any], folder: Path
+) -> dict[str, Any]:
+    """open_clip's `preprocess_cfg`, from the file's own config or from what transformers keeps beside it."""
+    if layout == "transformers" and document and "vision_cfg" in config:
+        files = (within(folder, folder / name) for name in (PROCESSOR_FILE, IMAGE_PROCESSOR_FILE))
+        whole, own = (read_json(file) if file.is_file() else {} for file in files)
+        try:
+            return from_processor(whole.get("image_processor", own), config["vision_cfg"]["image_size"])
+        except (AttributeError, TypeError, ValueError) as error:
+            raise RequestError(
+                f"{folder}: its {PROCESSOR_FILE} or {IMAGE_PROCESSOR_FILE} prepares pictures as open_clip does not "
+                f"({error}); correct it, or delete it to have them prepared as OpenAI's CLIPs do"
+            ) from error
     preprocess = document.get("preprocess_cfg", {})
     if not isinstance(preprocess, dict):
-        raise RequestError(f"{path.parent}: its config is not a CLIP's (preprocess_cfg is no object)")
-    return Checkpoint(found, config, layout, fingerprint(path), preprocess, folder, bool(document), dtypes)
+        raise RequestError(f"{folder}: its config is not a CLIP's (preprocess_cfg is no object)")
+    return preprocess
 
 
 def _as_said(document: dict[str, Any], layout: str, found: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -212,9 +231,7 @@ def write_open_clip_folder(
     """
     config = dict(config)
     if tokenizer_folder is not None:
-        for name in TOKENIZER_FILES:
-            if (tokenizer_folder / name).is_file():
-                atomic_write_text(folder / name, (tokenizer_folder / name).read_text("utf-8"))
+        copy_tokenizer(tokenizer_folder, folder)
         # Any name makes open_clip's `local-dir:` take the tokenizer in the folder rather than CLIP's own.
         config["text_cfg"] = {**config["text_cfg"], "hf_tokenizer_name": "."}
     tensors = {
@@ -231,6 +248,13 @@ def write_open_clip_folder(
     # Last, so that a folder with a config is a whole one.
     atomic_write_json(folder / _OPEN_CLIP[0], {"model_cfg": config, "preprocess_cfg": dict(preprocess)})
     return sha256_file(folder / _OPEN_CLIP[1][0])
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Put the tokenizer's files that lie in one folder into another."""
+    for name in _TOKENIZER:
+        if (source / name).is_file():
+            atomic_write_text(folder / name, (source / name).read_text("utf-8"))
 
 
 def model_card(library: str, record: str) -> str:

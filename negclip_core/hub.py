@@ -1,8 +1,8 @@
-"""Fetch a CLIP from the Hugging Face hub: the config, the weights and the tokenizer, and nothing else."""
+"""Fetch a CLIP from the Hugging Face hub: the configs, the weights and the tokenizer, and nothing else."""
 
 from pathlib import Path
 
-from negclip_core.checkpoints import FOLDER_LAYOUTS, TOKENIZER_FILES
+from negclip_core.checkpoints import FOLDER_LAYOUTS
 from negclip_core.errors import RequestError, reason_of
 from negclip_core.models import hub_files
 from negclip_core.tensor_files import INDEX, shards_of
@@ -29,13 +29,13 @@ def fetch(repository: str, architecture: str | None = None) -> Path:
                 f"{repository}: its file {known[architecture]} is gone; download one by hand and name it"
             )
         return file
-    for config, weights in FOLDER_LAYOUTS:
+    for config, weights, beside in FOLDER_LAYOUTS:
         if _download(repository, config) is None:
             continue
         for name in weights:
             if (file := _download(repository, name)) is not None:
                 shards = shards_of(file) if name.endswith(INDEX) else []
-                for extra in (*shards, *TOKENIZER_FILES):
+                for extra in (*shards, *beside):
                     _download(repository, extra)
                 return file.parent
     raise RequestError(

@@ -1,8 +1,10 @@
 """One CLIP from every layout to every other: the same tensors bit for bit, the same numbers from three libraries."""
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,6 +117,73 @@ def test_three_libraries_say_the_same(source: Path, tmp_path: Path) -> None:
     CLIPTextModelWithProjection.from_pretrained(tmp_path / "tower")
 
 
+def test_pictures_are_prepared_in_transformers_layout_as_before(tmp_path: Path) -> None:
+    own = load_clip("miniature/clip")  # squashed, bilinear, and normalised in its own way
+    write_checkpoint(own.checkpoint, tmp_path / "hub", "transformers", {})
+    there = load_clip(tmp_path / "hub")
+    assert there.checkpoint.preprocess == own.checkpoint.preprocess
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8))
+    scores = [clip.encode_image([picture]) @ clip.encode_text(TEXTS).T for clip in (own, there)]
+    assert torch.equal(*scores)
+    write_checkpoint(there.checkpoint, tmp_path / "back", "open_clip", {})
+    assert read_checkpoint(tmp_path / "back").preprocess == own.checkpoint.preprocess
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "changes"),
+    [
+        ({}, {}),
+        ({}, {"size": 16, "crop_size": 16}),  # as configs of old have it
+        ({"resize_mode": "squash", "interpolation": "bilinear"}, {}),
+        ({"mean": 0.5, "std": [0.5, 0.5, 0.25]}, {"do_convert_rgb": None}),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True], ids=["alone", "in a processor"])
+def test_what_transformers_keeps_of_an_image_processor_is_read(
+    source: Path, tmp_path: Path, preprocess: dict[str, Any], changes: dict[str, Any], nested: bool
+) -> None:
+    from transformers import CLIPImageProcessor
+
+    own = replace(read_checkpoint(source), preprocess=preprocess)
+    write_checkpoint(own, tmp_path, "transformers", {})
+    CLIPImageProcessor.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    file = tmp_path / "preprocessor_config.json"
+    written = json.loads(file.read_text("utf-8")) | changes
+    if nested:
+        (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": written}))
+        written["resample"] = 0  # of the two, transformers reads the other
+    file.write_text(json.dumps(written))
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 40, 3), dtype=np.uint8))
+    found, expected = load_clip(tmp_path), Clip("own", own, torch.device("cpu"))
+    assert torch.equal(found.preprocess(picture), expected.preprocess(picture))
+    assert bool(found.checkpoint.preprocess) == bool(preprocess), "empty where it is OpenAI's"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"resample": 1}, "resample 1"),
+        ({"resample": [3]}, "unhashable"),
+        ({"size": {"shortest_edge": 20}}, "size {'shortest_edge': 20} for pictures of 16 pixels"),
+        ({"crop_size": 8}, "crop_size 8 for pictures of 16 pixels"),
+        ({"do_normalize": False}, "do_normalize is false"),
+        ({"rescale_factor": 1 / 127.5}, "rescale_factor 0.0078"),
+        ({"image_mean": 0.5}, "not iterable"),
+    ],
+)
+def test_an_image_processor_that_open_clip_has_not_is_refused(
+    source: Path, tmp_path: Path, changes: dict[str, Any], line: str
+) -> None:
+    write_checkpoint(read_checkpoint(source), tmp_path, "transformers", {})
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | changes))
+    with pytest.raises(
+        RequestError, match=r"preprocessor_config\.json prepares pictures as open_clip does not"
+    ) as caught:
+        read_checkpoint(tmp_path)
+    assert line in str(caught.value)
+
+
 @torch.no_grad()
 def test_perceptrons_of_any_width_go_through_every_layout(clip_folder: Path, tmp_path: Path) -> None:
     import open_clip
@@ -138,6 +207,15 @@ def test_perceptrons_of_any_width_go_through_every_layout(clip_folder: Path, tmp
             write_checkpoint(there.checkpoint, tmp_path / "back" / layout, "open_clip", {})
             theirs = open_clip.create_model(f"local-dir:{tmp_path / 'back' / layout}").state_dict()
             assert all(torch.equal(theirs[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_transformers_layout_refuses_pictures_that_it_cannot_prepare(source: Path, tmp_path: Path) -> None:
+    own = replace(read_checkpoint(source), preprocess={"resize_mode": "longest"})
+    with pytest.raises(
+        RequestError, match="cannot hold pictures prepared with bicubic and longest; choose open_clip"
+    ):
+        write_checkpoint(own, tmp_path / "hub", "transformers", {})
+    assert not (tmp_path / "hub").exists()
 
 
 def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import run  # type: ignore[import-not-found]  # pytest puts tests/ on the path
+from PIL import Image
 from replica_hub.server import ReplicaHub, serve  # type: ignore[import-not-found]
 
 from negclip_core.clip import load_clip
@@ -63,6 +65,25 @@ def test_what_makes_the_clip_is_uploaded_and_nothing_else(
     assert document["url"].startswith(f"{hub.url}/{NAME}/commit/") and hub.visibility[NAME] is None
     assert load_clip(there).sha256 == load_clip(folder).sha256
     assert push(str(folder), NAME)[0] == 0, "again"
+
+
+def test_what_is_fetched_prepares_pictures_as_what_was_uploaded(
+    hub: ReplicaHub,
+    push: Push,
+    folder: Path,
+    clip_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    address = hub.url + "/{repo_id}/resolve/{revision}/{filename}"  # made of the endpoint when it is imported
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+    assert push(str(folder), NAME)[0] == 0
+    fetched, own = load_clip(NAME), load_clip(clip_folder)
+    picture = Image.radial_gradient("L").resize((40, 20))
+    assert torch.equal(fetched.preprocess(picture), own.preprocess(picture))
 
 
 @pytest.mark.parametrize(
