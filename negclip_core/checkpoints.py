@@ -62,7 +62,7 @@ class Checkpoint:
     dtypes: dict[str, torch.dtype] = field(default_factory=dict)  # of the file's tensors, by canonical name
 
     @property
-    def for_open_clip_only(self) -> bool:
+    def reads_padding(self) -> bool:
         """Whether the text tower looks both ways or pools elsewhere than at the end token, which only open_clip can say."""
         text = self.config["text_cfg"]
         return bool(text.get("no_causal_mask")) or text.get("pool_type", "argmax") != "argmax"

@@ -172,7 +172,7 @@ class Clip:
         Float32, in eval mode, on this CLIP's device; if `model` has been trained since it was loaded, so has this.
         Raises RequestError where the tower is none that transformers has (it reads its padding), or lacks the projection.
         """
-        if self.checkpoint.for_open_clip_only:
+        if self.checkpoint.reads_padding:
             raise RequestError(
                 f"{self.name}: its text tower reads its padding, as SigLIP's do; no host has such a one"
             )

@@ -72,7 +72,7 @@ def write_checkpoint(
 def _lost(checkpoint: Checkpoint, layout: str) -> str | None:
     """What of a CLIP a layout other than open_clip's cannot hold, or None."""
     vision = checkpoint.config.get("vision_cfg")
-    if checkpoint.for_open_clip_only:
+    if checkpoint.reads_padding:
         return "a text tower that reads its padding, as SigLIP's do"
     if layout == "transformers" and vision is not None:
         if "visual.proj" not in checkpoint.weights:

@@ -125,7 +125,7 @@ def test_other_files_are_told_by_three_of_their_tensors(tmp_path: Path) -> None:
      ({"no_causal_mask": True}, True), ({"no_causal_mask": False}, False)],
 )  # fmt: skip
 def test_which_towers_only_open_clip_can_say(said: dict[str, Any], only: bool) -> None:
-    assert Checkpoint({}, {"text_cfg": said}, "openai", "").for_open_clip_only is only
+    assert Checkpoint({}, {"text_cfg": said}, "openai", "").reads_padding is only
 
 
 def test_a_folder_holds_what_made_it_and_floats_alone_change_their_kind(
