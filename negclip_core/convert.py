@@ -18,6 +18,7 @@ from negclip_core.files import (
     write_safetensors,
 )
 from negclip_core.layouts.image_processor import IMAGE_PROCESSOR_FILE, to_processor
+from negclip_core.layouts.openai import config_from_shapes
 from negclip_core.layouts.transformers import text_config, text_weights, vision_config, vision_weights
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def write_checkpoint(
 
 def _lost(checkpoint: Checkpoint, layout: str) -> str | None:
     """What of a CLIP a layout other than open_clip's cannot hold, or None."""
-    vision = checkpoint.config.get("vision_cfg")
+    config, vision = checkpoint.config, checkpoint.config.get("vision_cfg")
     if checkpoint.reads_padding:
         return "a text tower that reads its padding, as SigLIP's do"
     if layout == "transformers" and vision is not None:
@@ -81,6 +82,13 @@ def _lost(checkpoint: Checkpoint, layout: str) -> str | None:
             to_processor(checkpoint.preprocess, vision["image_size"])
         except ValueError as error:
             return f"pictures prepared with {error}"
+    if layout == "openai":
+        # Who reads it takes for granted what shapes do not say.
+        if not config.get("quick_gelu"):
+            return "GELU, since its readers take QuickGELU for granted"
+        text, read = config["text_cfg"], config_from_shapes(checkpoint.weights)["text_cfg"]
+        if text["heads"] != read["heads"] or (vision or {}).get("head_width", 64) != 64:
+            return "heads that are not of width 64, since its readers take that for granted"
     return None
 
 

@@ -209,6 +209,28 @@ def test_perceptrons_of_any_width_go_through_every_layout(clip_folder: Path, tmp
             assert all(torch.equal(theirs[name], tensor) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("part", "said", "line"),
+    [
+        ("", {"quick_gelu": False}, "GELU, since its readers take QuickGELU for granted"),
+        ("text_cfg", {"heads": 2}, "heads that are not of width 64"),
+        ("vision_cfg", {"head_width": 32}, "heads that are not of width 64"),
+    ],
+)
+@pytest.mark.parametrize("source", [True], indirect=True)
+def test_openais_layout_refuses_what_its_readers_take_otherwise(
+    source: Path, tmp_path: Path, part: str, said: dict[str, Any], line: str
+) -> None:
+    own = read_checkpoint(source)
+    (own.config[part] if part else own.config).update(said)
+    with pytest.raises(RequestError, match=f"openai's layout cannot hold {line}.*; choose open_clip"):
+        write_checkpoint(own, tmp_path / "clip.pt", "openai", {})
+    assert not (tmp_path / "clip.pt").exists()
+    for layout in ("open_clip", "transformers"):
+        found = converted(own, tmp_path / layout, layout).config
+        assert (found[part] if part else found).items() >= said.items()
+
+
 def test_transformers_layout_refuses_pictures_that_it_cannot_prepare(source: Path, tmp_path: Path) -> None:
     own = replace(read_checkpoint(source), preprocess={"resize_mode": "longest"})
     with pytest.raises(
@@ -226,6 +248,7 @@ def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
     assert document.keys() == {"in", "out", "layout", "architecture", "tensors", "sha256"}
     assert document["sha256"] == load_clip(tmp_path / "clip.safetensors").sha256
     assert document["tensors"] == len(read_checkpoint(tmp_path / "clip.safetensors").weights)
+    assert "openai's layout does not say how pictures are prepared" in result.stderr
 
 
 @pytest.mark.parametrize(
