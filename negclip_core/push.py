@@ -56,6 +56,10 @@ def push(folder: Path, repository: str, private: bool = False) -> dict[str, Any]
 
 def _files(folder: Path) -> list[str]:
     """The names of what is uploaded. Raises RequestError where there is no CLIP, no card, or weights in another form."""
+    if folder.is_file():
+        raise RequestError(
+            f"{folder}: expected a folder; negclip convert --to transformers makes one of a file"
+        )
     read_checkpoint(folder)
     there = {path.name for path in folder.iterdir() if path.is_file()}
     if _CARD not in there:

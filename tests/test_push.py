@@ -118,6 +118,7 @@ def test_what_the_hub_cannot_take_is_one_line(hub: ReplicaHub, push: Push, clip_
         ("name", "expected the repository as owner/name"),
         ("card", "has no README.md"),
         ("folder", "expected a folder with"),
+        ("file", "expected a folder; negclip convert"),
     ],
 )
 def test_what_is_no_clip_with_a_card_is_refused_before_the_hub_is_asked(
@@ -126,6 +127,7 @@ def test_what_is_no_clip_with_a_card_is_refused_before_the_hub_is_asked(
     convert(str(clip_folder), tmp_path / "clip", "open_clip")
     if kind == "card":
         (tmp_path / "clip" / "README.md").unlink()
-    given = str(tmp_path if kind == "folder" else tmp_path / "clip")
+    file = "open_clip_model.safetensors" if kind == "file" else ""
+    given = str(tmp_path if kind == "folder" else tmp_path / "clip" / file)
     code, _, err = push(given, "negation" if kind == "name" else NAME)
     assert code == 2 and line in err and not hub.asked, err
