@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,10 @@ def load_host(name: str, device: str, quiet: bool = False, lora: str | None = No
     or a safetensors file.
 
     Raises:
-        RequestError: there is none, or it cannot be loaded.
+        RequestError: there is none, it cannot be loaded, or PEFT is missing for `lora`.
     """
+    if lora is not None and find_spec("peft") is None:
+        raise RequestError(f"--lora {lora}: needs PEFT; pip install 'negclip[lora]'")
     found = resolve(name)
     if isinstance(found, Path) and not (found / "model_index.json").is_file():
         raise RequestError(f"{name}: expected a diffusers pipeline (a folder with model_index.json)")
