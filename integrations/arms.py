@@ -1,6 +1,6 @@
 """An arm: one way of handling the prompt, which is a method and the text encoder that it reads with."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -66,7 +66,7 @@ class Arm:
 
         def draw(prompts: Sequence[str], seeds: Sequence[int]) -> "list[Image]":
             rows = [self.method.arguments(prompt) for prompt in prompts]
-            texts = {name: [row[name] for row in rows] for name in rows[0]}
+            texts = _arguments(pipe, rows)
             # On the CPU, so that a seed means the same noise on every device.
             generators = [torch.Generator().manual_seed(seed) for seed in seeds]
             with guided(self.method, pipe, prompts):
@@ -77,3 +77,26 @@ class Arm:
         else:
             with swap_text_encoder(pipe, self.encoder, self.gate):
                 yield draw
+
+
+@torch.no_grad()
+def _arguments(pipe: Any, rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """What the pipeline is called with for a batch; a prompt without a negative one is read as it is by itself."""
+    prompts = [row["prompt"] for row in rows]
+    negatives = [row.get("negative_prompt", "") for row in rows]
+    if not any(negatives):
+        return {"prompt": prompts}
+    if all(negatives) or not pipe.config.get("force_zeros_for_empty_prompt"):
+        return {"prompt": prompts, "negative_prompt": negatives}
+    # Stable Diffusion XL: where there is no negative prompt it reads zeros, which an empty one does not give.
+    names = (
+        "prompt_embeds",
+        "negative_prompt_embeds",
+        "pooled_prompt_embeds",
+        "negative_pooled_prompt_embeds",
+    )
+    found = pipe.encode_prompt(prompts, device=pipe._execution_device, negative_prompt=negatives)
+    texts = dict(zip(names, found, strict=True))
+    for name in names[1::2]:
+        texts[name][[not negative for negative in negatives]] = 0
+    return texts

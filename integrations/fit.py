@@ -32,7 +32,9 @@ def refuse_misfit(where: str, host: Any, tokenizer: Any, encoder: Clip, projecti
         ("end token", tokenizer.eos_token_id, text["vocab_size"] - 1),
     ]
     if projection is not None:
-        rows.append(("projection", projection, encoder.config["embed_dim"]))
+        # A tower that was saved without its projection has the width of its states for `embed_dim`.
+        given = encoder.config["embed_dim"] if "text_projection" in encoder.checkpoint.weights else "none"
+        rows.append(("projection", projection, given))
     wrong = [f"{what} {expected} expected, {got} given" for what, expected, got in rows if expected != got]
     if not wrong and not _same_words(tokenizer, encoder):
         wrong = ["the same number for every token expected, another vocabulary given"]

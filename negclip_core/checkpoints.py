@@ -16,30 +16,33 @@ from negclip_core.errors import RequestError
 from negclip_core.files import atomic_write_json, atomic_write_text, read_json, sha256_file, write_safetensors
 from negclip_core.layouts import openai, transformers
 from negclip_core.layouts.embedded import text_encoders
-from negclip_core.layouts.shapes import first_fault
+from negclip_core.layouts.image_processor import IMAGE_PROCESSOR_FILE, PROCESSOR_FILE, from_processor
+from negclip_core.layouts.shapes import first_fault, mlp_width
 from negclip_core.layouts.siglip import is_siglip
 from negclip_core.tensor_files import INDEX, fingerprint, read_tensors, within
 
 __all__ = [
     "FOLDER_LAYOUTS",
-    "TOKENIZER_FILES",
     "Checkpoint",
+    "copy_tokenizer",
     "model_card",
     "read_checkpoint",
     "write_open_clip_folder",
 ]
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
-
-_OPEN_CLIP = ("open_clip_config.json", ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
+_TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
+_OPEN_CLIP = (
+    "open_clip_config.json",
+    ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+    _TOKENIZER,
+)
 _TRANSFORMERS = (
     "config.json",
     ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}"),
+    (*_TOKENIZER, PROCESSOR_FILE, IMAGE_PROCESSOR_FILE),
 )
-FOLDER_LAYOUTS = (
-    _OPEN_CLIP,
-    _TRANSFORMERS,
-)  # (config, weights by preference) of the layouts that are folders
+# (config, weights by preference, what may lie beside them) of the layouts that are folders
+FOLDER_LAYOUTS = (_OPEN_CLIP, _TRANSFORMERS)
 _LAYOUTS = "a CLIP in OpenAI's, open_clip's, transformers' or ComfyUI's layout"
 
 
@@ -59,7 +62,7 @@ class Checkpoint:
     dtypes: dict[str, torch.dtype] = field(default_factory=dict)  # of the file's tensors, by canonical name
 
     @property
-    def for_open_clip_only(self) -> bool:
+    def reads_padding(self) -> bool:
         """Whether the text tower looks both ways or pools elsewhere than at the end token, which only open_clip can say."""
         text = self.config["text_cfg"]
         return bool(text.get("no_causal_mask")) or text.get("pool_type", "argmax") != "argmax"
@@ -75,10 +78,10 @@ def read_checkpoint(path: Path, width: int | None = None) -> Checkpoint:
         RequestError: it is none of these, is damaged, or holds something else.
     """
     if not path.is_dir():
-        beside = [path.parent / name for name, weights in FOLDER_LAYOUTS if path.name in weights]
+        beside = [path.parent / name for name, weights, _ in FOLDER_LAYOUTS if path.name in weights]
         document = next((read_json(config) for config in beside if config.is_file()), {})
         return _canonical(_encoder_alone(read_tensors(path), path, width), path, document)
-    for config_name, weight_names in FOLDER_LAYOUTS:
+    for config_name, weight_names, _ in FOLDER_LAYOUTS:
         if (path / config_name).is_file():
             weights = next((path / name for name in weight_names if (path / name).is_file()), None)
             if weights is None:
@@ -135,16 +138,32 @@ def _canonical(weights: dict[str, Tensor], path: Path, document: dict[str, Any])
         raise RequestError(f"{path}: {fault}; fetch it again, or ask who made it")
     found = {name: tensor.float().contiguous() for name, tensor in found.items()}
     config = _as_said(document, layout, config, path)
-    folder = (
-        path.parent if document and any((path.parent / name).is_file() for name in TOKENIZER_FILES) else None
-    )
+    folder = path.parent if document and any((path.parent / name).is_file() for name in _TOKENIZER) else None
     if folder is not None:
-        for name in TOKENIZER_FILES:
+        for name in _TOKENIZER:
             within(folder, folder / name)
+    preprocess = _preprocess(document, layout, config, path.parent)
+    return Checkpoint(found, config, layout, fingerprint(path), preprocess, folder, bool(document), dtypes)
+
+
+def _preprocess(
+    document: dict[str, Any], layout: str, config: dict[str, Any], folder: Path
+) -> dict[str, Any]:
+    """open_clip's `preprocess_cfg`, from the file's own config or from what transformers keeps beside it."""
+    if layout == "transformers" and document and "vision_cfg" in config:
+        files = (within(folder, folder / name) for name in (PROCESSOR_FILE, IMAGE_PROCESSOR_FILE))
+        whole, own = (read_json(file) if file.is_file() else {} for file in files)
+        try:
+            return from_processor(whole.get("image_processor", own), config["vision_cfg"]["image_size"])
+        except (AttributeError, TypeError, ValueError) as error:
+            raise RequestError(
+                f"{folder}: its {PROCESSOR_FILE} or {IMAGE_PROCESSOR_FILE} prepares pictures as open_clip does not "
+                f"({error}); correct it, or delete it to have them prepared as OpenAI's CLIPs do"
+            ) from error
     preprocess = document.get("preprocess_cfg", {})
     if not isinstance(preprocess, dict):
-        raise RequestError(f"{path.parent}: its config is not a CLIP's (preprocess_cfg is no object)")
-    return Checkpoint(found, config, layout, fingerprint(path), preprocess, folder, bool(document), dtypes)
+        raise RequestError(f"{folder}: its config is not a CLIP's (preprocess_cfg is no object)")
+    return preprocess
 
 
 def _as_said(document: dict[str, Any], layout: str, found: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -154,14 +173,10 @@ def _as_said(document: dict[str, Any], layout: str, found: dict[str, Any], path:
         if layout == "transformers":
             config = transformers.model_config(document, found)
         elif layout == "open_clip":
-            said = document["model_cfg"]
-            # What a config leaves out, open_clip has as GELU.
-            config = {
-                **found,
-                "quick_gelu": False,
-                **said,
-                "text_cfg": {**found["text_cfg"], **said["text_cfg"]},
-            }
+            own = document["model_cfg"]
+            # What a config leaves out, open_clip has as GELU, and as perceptrons of four times the width.
+            text = {name: value for name, value in found["text_cfg"].items() if name != "mlp_ratio"}
+            config = {**found, "quick_gelu": False, **own, "text_cfg": {**text, **own["text_cfg"]}}
         else:
             return found
         heads, width = config["text_cfg"]["heads"], found["text_cfg"]["width"]
@@ -169,25 +184,30 @@ def _as_said(document: dict[str, Any], layout: str, found: dict[str, Any], path:
             raise ValueError(f"{heads!r} heads do not divide a width of {width}")
         if "vision_cfg" in found and not isinstance(config["vision_cfg"], dict):
             raise TypeError("vision_cfg is no object")
+        sizes = _sizes(config, found)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise RequestError(f"{where} is not a CLIP's ({type(error).__name__}: {error})") from error
-    for name in ("width", "layers", "vocab_size", "context_length"):
-        if config["text_cfg"][name] != found["text_cfg"][name]:
+    for name, said, has in sizes:
+        if said != has:
             raise RequestError(
-                f"{where} says text {name} {config['text_cfg'][name]}, "
-                f"the weights have {found['text_cfg'][name]}; the two do not belong together"
+                f"{where} says {name} {said}, the weights have {has}; the two do not belong together"
             )
-    for name, value in found.get("vision_cfg", {}).items():
-        if (said_value := config["vision_cfg"].get(name, value)) != value:
-            raise RequestError(
-                f"{where} says image {name} {said_value}, the weights have {value}; the two do not belong together"
-            )
-    if config["embed_dim"] != found["embed_dim"]:
-        raise RequestError(
-            f"{where} says embed_dim {config['embed_dim']}, the weights have {found['embed_dim']}; "
-            "the two do not belong together"
-        )
     return config
+
+
+def _sizes(config: dict[str, Any], found: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Each size of a `model_cfg`: its name, what the config says, and what the weights have."""
+    own = ("width", "layers", "vocab_size", "context_length")
+    rows = [(f"text {name}", config["text_cfg"][name], found["text_cfg"][name]) for name in own]
+    vision = {name: value for name, value in found.get("vision_cfg", {}).items() if name != "mlp_ratio"}
+    rows += [
+        (f"image {name}", config["vision_cfg"].get(name, value), value) for name, value in vision.items()
+    ]
+    for kind, part in (("text", "text_cfg"), ("image", "vision_cfg")):
+        if part in found:
+            said = {**config[part], "width": found[part]["width"]}
+            rows.append((f"{kind} mlp width", mlp_width(said), mlp_width(found[part])))
+    return [*rows, ("embed_dim", config["embed_dim"], found["embed_dim"])]
 
 
 def write_open_clip_folder(
@@ -211,9 +231,7 @@ def write_open_clip_folder(
     """
     config = dict(config)
     if tokenizer_folder is not None:
-        for name in TOKENIZER_FILES:
-            if (tokenizer_folder / name).is_file():
-                atomic_write_text(folder / name, (tokenizer_folder / name).read_text("utf-8"))
+        copy_tokenizer(tokenizer_folder, folder)
         # Any name makes open_clip's `local-dir:` take the tokenizer in the folder rather than CLIP's own.
         config["text_cfg"] = {**config["text_cfg"], "hf_tokenizer_name": "."}
     tensors = {
@@ -230,6 +248,13 @@ def write_open_clip_folder(
     # Last, so that a folder with a config is a whole one.
     atomic_write_json(folder / _OPEN_CLIP[0], {"model_cfg": config, "preprocess_cfg": dict(preprocess)})
     return sha256_file(folder / _OPEN_CLIP[1][0])
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Put the tokenizer's files that lie in one folder into another."""
+    for name in _TOKENIZER:
+        if (source / name).is_file():
+            atomic_write_text(folder / name, (source / name).read_text("utf-8"))
 
 
 def model_card(library: str, record: str) -> str:

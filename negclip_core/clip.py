@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from negclip_core.checkpoints import Checkpoint, read_checkpoint
 from negclip_core.errors import RequestError, reason_of
 from negclip_core.folder_tokenizer import FolderTokenizer
+from negclip_core.layouts.shapes import mlp_width
 from negclip_core.layouts.transformers import text_config, text_weights
 from negclip_core.models import architecture_file, resolve
 
@@ -169,9 +170,9 @@ class Clip:
 
         With `layers` it ends after so many blocks and the final norm: Stable Diffusion 2 reads the last block but one.
         Float32, in eval mode, on this CLIP's device; if `model` has been trained since it was loaded, so has this.
-        Raises RequestError where the tower is none that transformers has: it reads its padding, as SigLIP's do.
+        Raises RequestError where the tower is none that transformers has (it reads its padding), or lacks the projection.
         """
-        if self.checkpoint.for_open_clip_only:
+        if self.checkpoint.reads_padding:
             raise RequestError(
                 f"{self.name}: its text tower reads its padding, as SigLIP's do; no host has such a one"
             )
@@ -180,6 +181,8 @@ class Clip:
         canonical = self.checkpoint.weights
         if "model" in self.__dict__:
             canonical = {k: v.detach() for k, v in self.model.state_dict().items()}
+        if projection and "text_projection" not in canonical:
+            raise RequestError(f"{self.name}: has no text projection; load the whole CLIP")
         config = text_config(self.config)
         if layers is not None:
             config["num_hidden_layers"] = layers
@@ -259,14 +262,14 @@ def _as_architecture(checkpoint: Checkpoint, architecture: str, source: str) -> 
     wanted = json.loads(file.read_text("utf-8"))
     for part in ("text_cfg", "vision_cfg"):
         said, got = wanted.get(part, {}), checkpoint.config.get(part, {})
-        for key in (
-            said.keys()
-            & got.keys()
-            & {"width", "layers", "vocab_size", "context_length", "patch_size", "image_size"}
-        ):
-            if said[key] != got[key]:
+        keys = {"width", "layers", "vocab_size", "context_length", "patch_size", "image_size"}
+        sizes = {key: (said[key], got[key]) for key in said.keys() & got.keys() & keys}
+        if "width" in sizes:
+            sizes["mlp width"] = (mlp_width(said), mlp_width(got))
+        for key, (expected, found) in sizes.items():
+            if expected != found:
                 raise RequestError(
-                    f"{source}: {architecture} has {part[:-4]} {key} {said[key]}, the weights have {got[key]}; "
+                    f"{source}: {architecture} has {part[:-4]} {key} {expected}, the weights have {found}; "
                     "name the architecture that they belong to"
                 )
     if checkpoint.config_known:

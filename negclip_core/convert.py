@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from negclip_core.checkpoints import TOKENIZER_FILES, Checkpoint, model_card, write_open_clip_folder
+from negclip_core.checkpoints import Checkpoint, copy_tokenizer, model_card, write_open_clip_folder
 from negclip_core.errors import RequestError
 from negclip_core.files import (
     atomic_path,
@@ -17,6 +17,8 @@ from negclip_core.files import (
     sha256_file,
     write_safetensors,
 )
+from negclip_core.layouts.image_processor import IMAGE_PROCESSOR_FILE, to_processor
+from negclip_core.layouts.openai import config_from_shapes
 from negclip_core.layouts.transformers import text_config, text_weights, vision_config, vision_weights
 
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ __all__ = ["LAYOUTS", "architecture_of", "write_checkpoint"]
 
 LAYOUTS = ("openai", "open_clip", "transformers", "comfyui")
 _FILES = {"openai": (".safetensors", ".pt", ".pth", ".bin"), "comfyui": (".safetensors",)}
-_OPENAI_MEAN, _OPENAI_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-_RESAMPLING = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers, which image processors keep
 
 
 def write_checkpoint(
@@ -49,10 +49,8 @@ def write_checkpoint(
         )
     if layout not in _FILES and out.is_file():
         raise RequestError(f"{out}: {layout}'s layout is a folder, and a file of that name is there")
-    if layout != "open_clip" and checkpoint.for_open_clip_only:
-        raise RequestError(
-            f"{layout}'s layout cannot hold a text tower that reads its padding, as SigLIP's do; choose open_clip"
-        )
+    if layout != "open_clip" and (lost := _lost(checkpoint, layout)):
+        raise RequestError(f"{layout}'s layout cannot hold {lost}; choose open_clip")
     weights = {
         name: tensor.to(checkpoint.dtypes.get(name, tensor.dtype))
         for name, tensor in checkpoint.weights.items()
@@ -70,6 +68,28 @@ def write_checkpoint(
         tokenizer_folder=checkpoint.tokenizer_folder, dtype=None,
     )  # fmt: skip
     return written, len(weights)
+
+
+def _lost(checkpoint: Checkpoint, layout: str) -> str | None:
+    """What of a CLIP a layout other than open_clip's cannot hold, or None."""
+    config, vision = checkpoint.config, checkpoint.config.get("vision_cfg")
+    if checkpoint.reads_padding:
+        return "a text tower that reads its padding, as SigLIP's do"
+    if layout == "transformers" and vision is not None:
+        if "visual.proj" not in checkpoint.weights:
+            return "a ResNet for its image tower"
+        try:
+            to_processor(checkpoint.preprocess, vision["image_size"])
+        except ValueError as error:
+            return f"pictures prepared with {error}"
+    if layout == "openai":
+        # Who reads it takes for granted what shapes do not say.
+        if not config.get("quick_gelu"):
+            return "GELU, since its readers take QuickGELU for granted"
+        text, read = config["text_cfg"], config_from_shapes(checkpoint.weights)["text_cfg"]
+        if text["heads"] != read["heads"] or (vision or {}).get("head_width", 64) != 64:
+            return "heads that are not of width 64, since its readers take that for granted"
+    return None
 
 
 def _write_file(weights: "Mapping[str, Tensor]", out: Path) -> str:
@@ -92,15 +112,14 @@ def _write_transformers(
     config = checkpoint.config
     named = text_weights(weights, "text_model.")
     if "vision_cfg" in config:
-        if "visual.proj" not in weights:
-            raise RequestError(f"{out}: transformers has no CLIP with a ResNet for its image tower")
         named |= vision_weights(weights)
         if "logit_scale" in weights:
             named["logit_scale"] = weights["logit_scale"]
         document = CLIPConfig(text_config=text_config(config), vision_config=vision_config(config),
                               projection_dim=config["embed_dim"])  # fmt: skip
         document.architectures = ["CLIPModel"]
-        atomic_write_json(out / "preprocessor_config.json", _image_processor(checkpoint))
+        processor = to_processor(checkpoint.preprocess, config["vision_cfg"]["image_size"])
+        atomic_write_json(out / IMAGE_PROCESSOR_FILE, processor)
     else:
         document = CLIPTextConfig(**text_config(config))
         document.architectures = [
@@ -115,28 +134,10 @@ def _write_transformers(
     return written, len(named)
 
 
-def _image_processor(checkpoint: Checkpoint) -> dict[str, Any]:
-    """`CLIPImageProcessor`'s settings for open_clip's `preprocess_cfg`."""
-    side, said = checkpoint.config["vision_cfg"]["image_size"], checkpoint.preprocess
-    squash = said.get("resize_mode", "shortest") == "squash"
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_resize": True, "size": {"height": side, "width": side} if squash else {"shortest_edge": side},
-        "resample": _RESAMPLING[said.get("interpolation", "bicubic")],
-        "do_center_crop": not squash, "crop_size": {"height": side, "width": side},
-        "do_rescale": True, "rescale_factor": 1 / 255, "do_convert_rgb": True,
-        "do_normalize": True, "image_mean": list(said.get("mean", _OPENAI_MEAN)),
-        "image_std": list(said.get("std", _OPENAI_STD)),
-    }  # fmt: skip
-
-
 def _write_tokenizer(checkpoint: Checkpoint, out: Path) -> None:
     """The tokenizer's files: those beside the weights, else CLIP's own, as open_clip ships it."""
-    folder = checkpoint.tokenizer_folder
-    if folder is not None:
-        for name in TOKENIZER_FILES:
-            if (folder / name).is_file():
-                atomic_write_text(out / name, (folder / name).read_text("utf-8"))
+    if checkpoint.tokenizer_folder is not None:
+        copy_tokenizer(checkpoint.tokenizer_folder, out)
         return
     from open_clip.tokenizer import SimpleTokenizer
 

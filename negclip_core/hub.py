@@ -1,13 +1,13 @@
-"""Fetch a CLIP from the Hugging Face hub: the config, the weights and the tokenizer, and nothing else."""
+"""Fetch a CLIP from the Hugging Face hub: the configs, the weights and the tokenizer, and nothing else."""
 
 from pathlib import Path
 
-from negclip_core.checkpoints import FOLDER_LAYOUTS, TOKENIZER_FILES
+from negclip_core.checkpoints import FOLDER_LAYOUTS
 from negclip_core.errors import RequestError, reason_of
 from negclip_core.models import hub_files
 from negclip_core.tensor_files import INDEX, shards_of
 
-__all__ = ["fetch", "fetch_first", "pretrained_repository"]
+__all__ = ["fetch", "fetch_first", "out_of_reach", "pretrained_repository"]
 
 
 def fetch(repository: str, architecture: str | None = None) -> Path:
@@ -29,13 +29,13 @@ def fetch(repository: str, architecture: str | None = None) -> Path:
                 f"{repository}: its file {known[architecture]} is gone; download one by hand and name it"
             )
         return file
-    for config, weights in FOLDER_LAYOUTS:
+    for config, weights, beside in FOLDER_LAYOUTS:
         if _download(repository, config) is None:
             continue
         for name in weights:
             if (file := _download(repository, name)) is not None:
                 shards = shards_of(file) if name.endswith(INDEX) else []
-                for extra in (*shards, *TOKENIZER_FILES):
+                for extra in (*shards, *beside):
                     _download(repository, extra)
                 return file.parent
     raise RequestError(
@@ -78,14 +78,15 @@ def _download(repository: str, name: str) -> Path | None:
     except LocalEntryNotFoundError as error:  # a kind of EntryNotFoundError, but means "cannot reach the hub"
         if try_to_load_from_cache(repository, name) is _CACHED_NO_EXIST:
             return None
-        raise _out_of_reach(repository, error) from error
+        raise out_of_reach(repository, error) from error
     except EntryNotFoundError:
         return None
     except Exception as error:  # the hub's client and its transport raise many kinds
-        raise _out_of_reach(repository, error) from error
+        raise out_of_reach(repository, error) from error
 
 
-def _out_of_reach(repository: str, error: Exception) -> RequestError:
+def out_of_reach(repository: str, error: Exception) -> RequestError:
+    """The one line for a repository that cannot be fetched, whatever the hub's client raised."""
     return RequestError(
         f"{repository}: cannot be fetched from the hub ({reason_of(error)}); "
         "check the name and the connection, or name a local folder"

@@ -12,11 +12,12 @@ from typing import Any
 
 from negclip_core.errors import RequestError
 
-__all__ = ["Source", "architecture_file", "arms_of", "hub_files", "resolve", "segmenter_of", "shipped",
-           "text_encoder_for"]  # fmt: skip
+__all__ = ["HUB_ID", "LORA_FILE", "Source", "architecture_file", "arms_of", "hub_files", "resolve", "segmenter_of",
+           "shipped", "text_encoder_for"]  # fmt: skip
 
 _HERE = Path(__file__).parent
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/name
+LORA_FILE = "pytorch_lora_weights.safetensors"  # in a folder, as diffusers and its users call it
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def resolve(name: str) -> Path | str:
     path = Path(name).expanduser()
     if name and path.exists():
         return path
-    if _HUB_ID.fullmatch(name) and name.split("/")[0] not in shipped():
+    if HUB_ID.fullmatch(name) and name.split("/")[0] not in shipped():
         return name
     raise RequestError(
         f"no model called {name!r}: expected a shipped name ({', '.join(shipped())}), "

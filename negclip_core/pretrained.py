@@ -21,10 +21,9 @@ def model_folder(name: str) -> Path:
         try:
             found = Path(snapshot_download(found, allow_patterns=list(_FILES)))
         except Exception as error:  # the hub's client and its transport raise many kinds
-            raise RequestError(
-                f"{name}: cannot be fetched from the hub ({reason_of(error)}); "
-                "check the name and the connection, or name a local folder"
-            ) from error
+            from negclip_core.hub import out_of_reach
+
+            raise out_of_reach(name, error) from error
     if not (found / "config.json").is_file():
         raise RequestError(f"{name}: expected a transformers model (a folder with config.json)")
     if not any(found.glob("*.safetensors")):

@@ -3,18 +3,16 @@
 A new repository is public, or what the organisation has for its default, as with transformers' `push_to_hub`.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
-from negclip_core.checkpoints import FOLDER_LAYOUTS, TOKENIZER_FILES, read_checkpoint
+from negclip_core.checkpoints import FOLDER_LAYOUTS, read_checkpoint
 from negclip_core.errors import RequestError, reason_of
+from negclip_core.models import HUB_ID, LORA_FILE
 
 __all__ = ["push"]
 
 _CARD = "README.md"
-_MORE = ("preprocessor_config.json", "pytorch_lora_weights.safetensors", *TOKENIZER_FILES)
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _STATUS = {
     401: "the hub knows no such token; set HF_TOKEN to one with write permission, or run hf auth login",
     403: "this token may not write there; take one with write permission, or a repository of your own",
@@ -37,7 +35,7 @@ def push(folder: Path, repository: str, private: bool = False) -> dict[str, Any]
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
-    if not _REPOSITORY.fullmatch(repository):
+    if not HUB_ID.fullmatch(repository):
         raise RequestError(f"{repository!r}: expected the repository as owner/name")
     names = _files(folder)
     if get_token() is None:
@@ -58,11 +56,15 @@ def push(folder: Path, repository: str, private: bool = False) -> dict[str, Any]
 
 def _files(folder: Path) -> list[str]:
     """The names of what is uploaded. Raises RequestError where there is no CLIP, no card, or weights in another form."""
+    if folder.is_file():
+        raise RequestError(
+            f"{folder}: expected a folder; negclip convert --to transformers makes one of a file"
+        )
     read_checkpoint(folder)
     there = {path.name for path in folder.iterdir() if path.is_file()}
     if _CARD not in there:
         raise RequestError(f"{folder}: has no {_CARD}; write one that says what it is and what made it")
-    config, weights = next(layout for layout in FOLDER_LAYOUTS if layout[0] in there)
+    config, weights, beside = next(layout for layout in FOLDER_LAYOUTS if layout[0] in there)
     if weights[0] not in there:
         raise RequestError(f"{folder}: expected its weights as {weights[0]}; negclip convert writes them so")
-    return [config, weights[0], _CARD, *sorted(there & set(_MORE))]
+    return [config, weights[0], _CARD, *sorted(there & {LORA_FILE, *beside})]

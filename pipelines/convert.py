@@ -5,12 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.console import warn
 from pipelines.options import AsJson, Quiet
 
 __all__ = ["register", "run"]
 
 
-def run(source: str, out: Path, layout: str, architecture: str | None = None) -> dict[str, Any]:
+def run(
+    source: str, out: Path, layout: str, architecture: str | None = None, quiet: bool = False
+) -> dict[str, Any]:
     """Convert, and return the JSON document of the command line.
 
     Raises:
@@ -19,11 +22,15 @@ def run(source: str, out: Path, layout: str, architecture: str | None = None) ->
     from negclip_core.clip import load_clip
     from negclip_core.convert import architecture_of, write_checkpoint
     from negclip_core.files import provenance
+    from negclip_core.layouts.image_processor import is_openais
 
     clip = load_clip(source, architecture)
     made_by = {"converted_from": {"name": source, "layout": clip.checkpoint.layout, "sha256": clip.sha256},
                **provenance()}  # fmt: skip
     written, tensors = write_checkpoint(clip.checkpoint, out, layout, made_by)
+    if layout == "openai" and not is_openais(clip.checkpoint.preprocess):
+        warn("openai's layout does not say how pictures are prepared, and this CLIP's are not as OpenAI's; tell who reads the "
+             "file, or choose open_clip or transformers", quiet)  # fmt: skip
     return {
         "in": source, "out": str(out), "layout": layout, "architecture": architecture or architecture_of(clip.config),
         "tensors": tensors, "sha256": written,
@@ -53,5 +60,5 @@ def register(app: typer.Typer) -> None:
         """Write a CLIP in another layout: the same tensors, in the dtypes that they came in."""
         from pipelines.cli import show
 
-        result = run(source, out, layout, architecture)
+        result = run(source, out, layout, architecture, quiet)
         show(result, as_json, [f"{result['out']}: {result['tensors']} tensors, SHA-256 {result['sha256']}"])

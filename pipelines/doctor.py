@@ -20,6 +20,7 @@ _EXTRAS = (
     ("the page to play on", "gradio", "pip install 'negclip[ui]'"),
     ("audit of a corpus (Polars)", "polars", "pip install 'negclip[scale]'"),
     ("caption synthesis on a cluster (Ray Data)", "ray", "pip install 'negclip[scale]'"),
+    ("low-rank updates of a host (--lora)", "peft", "pip install 'negclip[lora]'"),
     ("masks refined by SAM", "segment_anything", "pip install segment-anything"),
 )
 # Settings that change what a command does; a token or a key is never shown.

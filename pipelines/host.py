@@ -5,17 +5,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from negclip_core.errors import RequestError
 from negclip_core.files import read_json, sha256_file, sha256_folder
-from negclip_core.models import resolve
+from negclip_core.models import LORA_FILE, resolve
 
 __all__ = ["Host", "folder_about", "hush", "load_host", "loading"]
 
 _ABOUT = "negclip.json"
-_LORA = "pytorch_lora_weights.safetensors"  # as diffusers and its users call it
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,10 @@ def load_host(name: str, device: str, quiet: bool = False, lora: str | None = No
     or a safetensors file.
 
     Raises:
-        RequestError: there is none, or it cannot be loaded.
+        RequestError: there is none, it cannot be loaded, or PEFT is missing for `lora`.
     """
+    if lora is not None and find_spec("peft") is None:
+        raise RequestError(f"--lora {lora}: needs PEFT; pip install 'negclip[lora]'")
     found = resolve(name)
     if isinstance(found, Path) and not (found / "model_index.json").is_file():
         raise RequestError(f"{name}: expected a diffusers pipeline (a folder with model_index.json)")
@@ -73,11 +75,11 @@ def _add_lora(pipe: Any, lora: str) -> Path:
     if isinstance(found, str):
         from negclip_core.hub import fetch_first
 
-        file = fetch_first(found, (_LORA,))
+        file = fetch_first(found, (LORA_FILE,))
     else:
-        file = found / _LORA if found.is_dir() else found
+        file = found / LORA_FILE if found.is_dir() else found
     if file.suffix != ".safetensors" or not file.is_file():
-        raise RequestError(f"{lora}: expected a LoRA (a .safetensors file, or a folder with {_LORA})")
+        raise RequestError(f"{lora}: expected a LoRA (a .safetensors file, or a folder with {LORA_FILE})")
     with loading(lora, "a LoRA of this pipeline"):
         pipe.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True)
     if not pipe.get_active_adapters():

@@ -125,6 +125,7 @@ def configs(folder: Path) -> list[Target]:
     return [
         Target(own / "open_clip_config.json", lambda: _use(own), spoil_json),
         Target(other / "config.json", lambda: _use(other), spoil_json),
+        Target(other / "preprocessor_config.json", lambda: _use(other), spoil_json),
     ]
 
 

@@ -52,6 +52,22 @@ def test_what_config_and_weights_say_is_told(
         read_checkpoint(folder)
 
 
+@pytest.mark.parametrize(("part", "kind"), [("text_cfg", "text"), ("vision_cfg", "image")])
+def test_a_width_of_perceptrons_that_the_weights_have_not_is_told(
+    clip_folder: Path, tmp_path: Path, part: str, kind: str
+) -> None:
+    with pytest.raises(
+        RequestError, match=f"says {kind} mlp width 192, the weights have 256; the two do not"
+    ):
+        read_checkpoint(_changed(clip_folder, tmp_path / "clip", part, mlp_ratio=3.0))
+    for number, ratio in enumerate((4, 4.01)):  # as far as it makes the same number of whole units
+        read_checkpoint(_changed(clip_folder, tmp_path / str(number), part, mlp_ratio=ratio))
+    wrong: tuple[object, ...] = ("4", None, [], float("inf"))
+    for number, said in enumerate(wrong):
+        with pytest.raises(RequestError, match=r"the two do not belong|its config is not a CLIP's"):
+            read_checkpoint(_changed(clip_folder, tmp_path / f"wrong{number}", part, mlp_ratio=said))
+
+
 @pytest.mark.parametrize("heads", [0, -2, 3, 128, 2.0, True, "2", None])
 def test_heads_must_divide_the_width(clip_folder: Path, tmp_path: Path, heads: object) -> None:
     with pytest.raises(RequestError, match=f"{heads!r} heads do not divide a width of 64"):
@@ -109,7 +125,7 @@ def test_other_files_are_told_by_three_of_their_tensors(tmp_path: Path) -> None:
      ({"no_causal_mask": True}, True), ({"no_causal_mask": False}, False)],
 )  # fmt: skip
 def test_which_towers_only_open_clip_can_say(said: dict[str, Any], only: bool) -> None:
-    assert Checkpoint({}, {"text_cfg": said}, "openai", "").for_open_clip_only is only
+    assert Checkpoint({}, {"text_cfg": said}, "openai", "").reads_padding is only
 
 
 def test_a_folder_holds_what_made_it_and_floats_alone_change_their_kind(

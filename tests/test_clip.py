@@ -1,5 +1,6 @@
 """`load_clip`: one handle from any source, and the same text tower in open_clip's and transformers' classes."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 from PIL import Image
 
 from negclip_core import load_clip
+from negclip_core.checkpoints import Checkpoint
+from negclip_core.clip import _as_architecture
 from negclip_core.errors import RequestError
-from negclip_core.models import arms_of, resolve, shipped, text_encoder_for
+from negclip_core.models import architecture_file, arms_of, resolve, shipped, text_encoder_for
 
 TEXTS = ["a street with no cars", "a dog that is not on the bench", ""]
 
@@ -72,6 +75,16 @@ def test_a_file_is_checked_against_the_architecture(clip_folder: Path) -> None:
         load_clip(clip_folder, architecture="ViT-Q-99")
     with pytest.raises(RequestError, match=r"ViT-L-14 has (text|vision) \w+ \d+, the weights have \d+"):
         load_clip(clip_folder, architecture="ViT-L-14")
+
+
+def test_perceptrons_are_checked_against_the_architecture() -> None:
+    file = architecture_file("ViT-B-32")
+    assert file is not None
+    config = json.loads(file.read_text("utf-8"))
+    config["vision_cfg"]["mlp_ratio"] = 3.0
+    checkpoint = Checkpoint({}, config, "openai", "", config_known=False)
+    with pytest.raises(RequestError, match="ViT-B-32 has vision mlp width 3072, the weights have 2304"):
+        _as_architecture(checkpoint, "ViT-B-32", "some.pt")
 
 
 def test_a_base_of_another_width_is_refused(clip_folder: Path, tmp_path: Path) -> None:

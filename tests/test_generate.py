@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,6 +136,13 @@ def test_a_method_that_needs_guidance_says_so_without(
     bare = replace(request_, method=method, text_encoder=None, guidance_scale=1.0, count=1, quiet=False)
     run(replace(bare, prompts=(NEGATED,)))
     assert (f"--method {method} does nothing here: it needs" in capsys.readouterr().err) == warned
+
+
+def test_a_lora_without_peft_is_one_line(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(RequestError, match=re.escape("some/lora: needs PEFT; pip install 'negclip[lora]'")):
+        run(replace(request_, lora="some/lora"))
+    assert not request_.out.exists()
 
 
 LONG = "a street with " + "a car and " * 30

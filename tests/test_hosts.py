@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from hosts import HOSTS, OPTIONS, make_host  # type: ignore[import-not-found]  # pytest puts tests/ on the path
+from conftest import write_tiny_clip  # type: ignore[import-not-found]  # pytest puts tests/ on the path
+from hosts import HOSTS, OPTIONS, make_host  # type: ignore[import-not-found]
 
 from integrations.stable_diffusion import check_fit, slots_of, swap_text_encoder
 from negclip_core.clip import Clip, load_clip
@@ -113,6 +114,23 @@ def test_an_encoder_that_fits_no_slot_is_refused_with_every_reason(host: Host, s
         check_fit(host[1], wrong)
     for slot in slots_of(host[1]):
         assert f"does not fit {slot.module} of" in str(refusal.value)
+
+
+def test_a_tower_without_its_projection_is_refused_where_the_host_reads_it(
+    clip_folder: Path, wide_clip_folder: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    # As wide as its embeddings, like ViT-L/14; Stable Diffusion 1.x keeps the tower alone.
+    whole = load_clip(write_tiny_clip(tmp_path / "clip", tokenizer_folder, seed=5, width=32))
+    whole.text_encoder().save_pretrained(tmp_path / "tower")
+    tower = load_clip(tmp_path / "tower")
+    pipe = make_host("Stable Diffusion 3.x", clip_folder, wide_clip_folder)
+    pipe.text_encoder = own = whole.text_encoder(projection=True)
+    with pytest.raises(RequestError, match=r"text_encoder of .*: projection 32 expected, none given;"):
+        swap_text_encoder(pipe, tower)
+    assert pipe.text_encoder is own
+    assert check_fit(pipe, whole).module == "text_encoder"
+    with pytest.raises(RequestError, match="has no text projection"):
+        tower.text_encoder(projection=True)
 
 
 @pytest.mark.parametrize(

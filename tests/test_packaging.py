@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("negclip_core", "integrations", "eval", "pipelines")
 
 
 def test_the_console_script_is_the_command_line() -> None:
@@ -45,3 +46,17 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert own
     assert f"version: {own[1]}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
     assert f"## {own[1]}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_every_extra_that_a_line_names_can_be_installed() -> None:
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    table = text.partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
+    extras = set(re.findall(r"^(\w+) = ", table, re.M))
+    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    named = {
+        extra
+        for path in (*sources, *pages)
+        for extra in re.findall(r"negclip\[(\w+)\]", path.read_text("utf-8"))
+    }
+    assert "lora" in named and named <= extras, named - extras

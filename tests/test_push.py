@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import run  # type: ignore[import-not-found]  # pytest puts tests/ on the path
+from PIL import Image
 from replica_hub.server import ReplicaHub, serve  # type: ignore[import-not-found]
 
 from negclip_core.clip import load_clip
@@ -65,6 +67,25 @@ def test_what_makes_the_clip_is_uploaded_and_nothing_else(
     assert push(str(folder), NAME)[0] == 0, "again"
 
 
+def test_what_is_fetched_prepares_pictures_as_what_was_uploaded(
+    hub: ReplicaHub,
+    push: Push,
+    folder: Path,
+    clip_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    address = hub.url + "/{repo_id}/resolve/{revision}/{filename}"  # made of the endpoint when it is imported
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+    assert push(str(folder), NAME)[0] == 0
+    fetched, own = load_clip(NAME), load_clip(clip_folder)
+    picture = Image.radial_gradient("L").resize((40, 20))
+    assert torch.equal(fetched.preprocess(picture), own.preprocess(picture))
+
+
 @pytest.mark.parametrize(
     ("token", "line"),
     [
@@ -97,6 +118,7 @@ def test_what_the_hub_cannot_take_is_one_line(hub: ReplicaHub, push: Push, clip_
         ("name", "expected the repository as owner/name"),
         ("card", "has no README.md"),
         ("folder", "expected a folder with"),
+        ("file", "expected a folder; negclip convert"),
     ],
 )
 def test_what_is_no_clip_with_a_card_is_refused_before_the_hub_is_asked(
@@ -105,6 +127,7 @@ def test_what_is_no_clip_with_a_card_is_refused_before_the_hub_is_asked(
     convert(str(clip_folder), tmp_path / "clip", "open_clip")
     if kind == "card":
         (tmp_path / "clip" / "README.md").unlink()
-    given = str(tmp_path if kind == "folder" else tmp_path / "clip")
+    file = "open_clip_model.safetensors" if kind == "file" else ""
+    given = str(tmp_path if kind == "folder" else tmp_path / "clip" / file)
     code, _, err = push(given, "negation" if kind == "name" else NAME)
     assert code == 2 and line in err and not hub.asked, err

@@ -1,10 +1,10 @@
 """NegationCLIP reads the prompt as it is, and what it says is absent is the negative prompt besides."""
 
-from negclip_core.language import parse
+from integrations.methods.negative_prompt import arguments as affirmed
 
 SWAPS_TEXT_ENCODER = True
 NEEDS_GUIDANCE = False
 
 
 def arguments(prompt: str) -> dict[str, str]:
-    return {"prompt": prompt, "negative_prompt": parse(prompt).negative_prompt}
+    return {**affirmed(prompt), "prompt": prompt}

@@ -11,4 +11,6 @@ NEEDS_GUIDANCE = True
 
 def arguments(prompt: str) -> dict[str, str]:
     parsed = parse(prompt)
-    return {"prompt": parsed.affirmative, "negative_prompt": parsed.negative_prompt}
+    # None is not an empty one: Stable Diffusion XL reads zeros for the former (`force_zeros_for_empty_prompt`).
+    denied = {"negative_prompt": parsed.negative_prompt} if parsed.negative_prompt else {}
+    return {"prompt": parsed.affirmative, **denied}

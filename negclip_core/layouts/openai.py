@@ -42,6 +42,7 @@ def config_from_shapes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
             "width": width,
             "heads": max(1, width // _HEAD_WIDTH),
             "layers": _blocks(weights, "transformer.resblocks."),
+            **_mlp(weights, "transformer.resblocks.", width),
         },
     }
     if "visual.conv1.weight" in weights:
@@ -52,8 +53,14 @@ def config_from_shapes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 def _vit(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     width, patch = weights["visual.conv1.weight"].shape[0], weights["visual.conv1.weight"].shape[-1]
     side = round((weights["visual.positional_embedding"].shape[0] - 1) ** 0.5)
-    layers = _blocks(weights, "visual.transformer.resblocks.")
-    return {"image_size": side * patch, "layers": layers, "width": width, "patch_size": patch}
+    blocks = "visual.transformer.resblocks."
+    return {
+        "image_size": side * patch,
+        "layers": _blocks(weights, blocks),
+        "width": width,
+        "patch_size": patch,
+        **_mlp(weights, blocks, width),
+    }
 
 
 def _resnet(weights: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -61,6 +68,14 @@ def _resnet(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     layers = [_blocks(weights, f"visual.layer{stage}.") for stage in (1, 2, 3, 4)]
     width = weights["visual.layer1.0.conv1.weight"].shape[0]
     return {"image_size": side * 32, "layers": layers, "width": width, "patch_size": None}
+
+
+def _mlp(weights: Mapping[str, Tensor], prefix: str, width: int) -> dict[str, float]:
+    """`mlp_ratio`, where the first block's perceptron is not four times as wide as the tower, as OpenAI's are."""
+    first = weights.get(f"{prefix}0.mlp.c_fc.weight")
+    inner = first.shape[0] if first is not None and first.dim() else 4 * width
+    # The half keeps it whole when open_clip makes an integer of ratio times width.
+    return {} if inner == 4 * width else {"mlp_ratio": (inner + 0.5) / width}
 
 
 def _blocks(weights: Mapping[str, Tensor], prefix: str) -> int:

@@ -7,7 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["first_fault"]
+__all__ = ["first_fault", "mlp_width"]
+
+
+def mlp_width(tower: Mapping[str, Any]) -> int:
+    """How wide the perceptrons of a `text_cfg` or `vision_cfg` are, as open_clip has it."""
+    return int(tower["width"] * tower.get("mlp_ratio", 4.0))
 
 
 def first_fault(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> str | None:
@@ -36,7 +41,7 @@ def _shapes(
     yield "token_embedding.weight", (text["vocab_size"], width)
     yield "positional_embedding", (text["context_length"], width)
     yield from _norm("ln_final", width)
-    yield from _blocks("transformer.resblocks.", text["layers"], width, weights)
+    yield from _blocks("transformer.resblocks.", text)
     if "text_projection" in weights:
         yield "text_projection", (width, embed)
     if "logit_scale" in weights:
@@ -50,7 +55,7 @@ def _shapes(
     yield "visual.positional_embedding", ((vision["image_size"] // patch) ** 2 + 1, width)
     yield from _norm("visual.ln_pre", width)
     yield from _norm("visual.ln_post", width)
-    yield from _blocks("visual.transformer.resblocks.", vision["layers"], width, weights)
+    yield from _blocks("visual.transformer.resblocks.", vision)
     yield "visual.proj", (width, embed)
 
 
@@ -59,13 +64,9 @@ def _norm(name: str, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield f"{name}.bias", (width,)
 
 
-def _blocks(
-    prefix: str, layers: int, width: int, weights: Mapping[str, Tensor]
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    # How wide the perceptron is, no config of a bare file says; the first block does, for all of them.
-    first = weights.get(f"{prefix}0.mlp.c_fc.weight")
-    inner = first.shape[0] if first is not None and first.dim() else 4 * width
-    for layer in range(layers):
+def _blocks(prefix: str, tower: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    width, inner = tower["width"], mlp_width(tower)
+    for layer in range(tower["layers"]):
         block = f"{prefix}{layer}."
         for name in ("ln_1", "ln_2"):
             yield from _norm(block + name, width)

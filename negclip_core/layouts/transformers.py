@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from negclip_core.layouts.shapes import mlp_width
+
 __all__ = [
     "from_transformers",
     "is_transformers",
@@ -120,7 +122,7 @@ def text_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "vocab_size": text["vocab_size"],
         "hidden_size": text["width"],
-        "intermediate_size": int(text["width"] * text.get("mlp_ratio", 4.0)),
+        "intermediate_size": mlp_width(text),
         "num_hidden_layers": text["layers"],
         "num_attention_heads": text["heads"],
         "max_position_embeddings": text["context_length"],
@@ -138,7 +140,7 @@ def vision_config(config: Mapping[str, Any]) -> dict[str, Any]:
     vision = config["vision_cfg"]
     return {
         "hidden_size": vision["width"],
-        "intermediate_size": int(vision["width"] * vision.get("mlp_ratio", 4.0)),
+        "intermediate_size": mlp_width(vision),
         "num_hidden_layers": vision["layers"],
         "num_attention_heads": vision["width"] // vision.get("head_width", 64),
         "image_size": vision["image_size"],
