@@ -26,7 +26,7 @@ def _write(out: Path, outcome: "Outcome", base: "Clip", made_by: dict[str, Any])
     """The trained CLIP as an open_clip folder; low-rank updates by themselves too."""
     from negclip_core.checkpoints import write_open_clip_folder
     from negclip_core.files import write_safetensors
-    from negclip_core.training.low_rank import LORA_FILE
+    from negclip_core.models import LORA_FILE
 
     try:
         write_open_clip_folder(out, outcome.weights, base.config, preprocess=base.checkpoint.preprocess,

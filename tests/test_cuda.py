@@ -13,7 +13,7 @@ from test_packed import LENGTHS, _ids, _tower, _with_gradients  # type: ignore[i
 from integrations.attention import use_attention
 from integrations.stable_diffusion import swap_text_encoder
 from negclip_core.clip import load_clip
-from negclip_core.training.low_rank import LORA_FILE
+from negclip_core.models import LORA_FILE
 from negclip_core.training.packed import pooled
 from pipelines.host import load_host
 from pipelines.train import run

@@ -8,7 +8,8 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from negclip_core.clip import load_clip
-from negclip_core.training.low_rank import LORA_FILE, add_low_rank, is_low_rank, merge_low_rank
+from negclip_core.models import LORA_FILE
+from negclip_core.training.low_rank import add_low_rank, is_low_rank, merge_low_rank
 from pipelines.train import run
 
 

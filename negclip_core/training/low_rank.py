@@ -12,9 +12,8 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 
-__all__ = ["LORA_FILE", "add_low_rank", "is_low_rank", "merge_low_rank"]
+__all__ = ["add_low_rank", "is_low_rank", "merge_low_rank"]
 
-LORA_FILE = "pytorch_lora_weights.safetensors"
 # Where a block's matrices are, and what they are called in transformers: one in_proj holds three.
 _MATRICES = {
     "attn.in_proj_weight": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),

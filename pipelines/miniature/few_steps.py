@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
-from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 from tqdm import tqdm
 
@@ -74,7 +72,10 @@ def build(
     pipe: StableDiffusionPipeline, texts: Sequence[str], folder: Path, *, steps: int, seed: int = 0, batch: int = 32,
     quiet: bool = False,
 ) -> None:  # fmt: skip
-    """Draw a path for each text, train, and write `folder`; `pipe`'s UNet is tuned in place."""
+    """Draw a path for each text, train, and write `folder`; `pipe`'s UNet is tuned in place. Needs PEFT."""
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
     work = folder.with_name(f"{folder.name}-paths")
     work.mkdir(parents=True, exist_ok=True)
     paths = torch.cat(
