@@ -26,7 +26,6 @@ Judge = Annotated[
     ),
 ]
 
-_MOST = {"seed": 2**62, "pictures": 100_000, "steps": 1000, "batch": 100_000}
 ARMS = "vanilla,negationclip,negationclip-no-gate"
 
 Suite = Annotated[
@@ -160,12 +159,14 @@ def _card(arms: "list[ArmName]", studio: "Studio") -> "CardOf | None":
 
 
 def _check(options: dict[str, Any]) -> None:
-    for name, least in (("seed", 0), ("limit", 1), ("pictures", 1), ("steps", 1), ("batch", 1)):
-        value = options[name]
-        if value is not None and value < least:
-            raise RequestError(f"--{name} {value}: expected {least} or more")
-        if value is not None and value > _MOST.get(name, value):
-            raise RequestError(f"--{name} {value}: expected {_MOST[name]} or fewer")
+    from eval.options import refuse
+
+    for name, value in options.items():
+        try:
+            if value is not None:
+                refuse(name, value)
+        except ValueError as error:
+            raise RequestError(f"--{name.replace('_', '-')} {value}: {error}") from error
 
 
 def register(app: typer.Typer) -> None:
