@@ -152,6 +152,28 @@ def test_what_each_task_reports(data: Path, tmp_path: Path, clip_folder: Path) -
     assert _run("retrieval", data, tmp_path, _subject(clip_folder)).n == N - 1
 
 
+def _celeba(folder: Path, partition: bytes) -> Path:
+    """CelebA's own folders; of four images, two have glasses."""
+    names = [f"{i:06d}.png" for i in range(4)]
+    for name in ("Anno", "Eval", "Img"):
+        (folder / name).mkdir(parents=True)
+    for name in names:
+        Image.new("RGB", (8, 8)).save(folder / "Img" / name)
+    rows = [f"{name} {1 if i % 2 else -1}" for i, name in enumerate(names)]
+    (folder / "Anno" / "list_attr_celeba.txt").write_text("\n".join(["4", "Eyeglasses", *rows]))
+    (folder / "Eval" / "list_eval_partition.txt").write_bytes(partition)
+    return folder
+
+
+def test_celebas_test_partition_is_found_in_its_own_layout(tmp_path: Path) -> None:
+    celeba = load(task("celeba"))
+    partition = b"000000.png 0\n000001.png 1\n000002.png 2\n000003.png 2\n"
+    found = celeba.items(_celeba(tmp_path / "whole", partition), Options())
+    assert {item.image.name for item in found} == {"000002.png", "000003.png"}
+    with pytest.raises(RequestError, match=r"list_eval_partition\.txt: cannot be read as text"):
+        celeba.items(_celeba(tmp_path / "broken", b"\xff\xfe"), Options())
+
+
 def test_arms_are_paired_item_by_item(
     data: Path, tmp_path: Path, clip_folder: Path, other_clip_folder: Path
 ) -> None:
