@@ -228,6 +228,27 @@ def test_a_changed_item_is_scored_anew(data: Path, tmp_path: Path, clip_folder: 
     assert scores("there are no dogs") != scores("a street with a bus")
 
 
+def test_a_caption_that_changed_is_ranked_against_all_images_anew(
+    data: Path, tmp_path: Path, clip_folder: Path
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for image in (data / "images").iterdir():
+        (folder / image.name).symlink_to(image)
+    document = json.loads((data / "captions_val.json").read_text())
+
+    def ranks(out: str) -> list[Record]:
+        (folder / "captions_val.json").write_text(json.dumps(document))
+        result = _run("retrieval", folder, tmp_path / out, _subject(clip_folder), limit=20)
+        return list(result.records["tiny"].values())
+
+    first = ranks("out")[0]["id"]
+    for annotation in document["annotations"]:
+        if str(annotation["image_id"]) == first:
+            annotation["caption"] = "a bus by a lake"
+    assert ranks("out") == ranks("fresh")
+
+
 @pytest.mark.parametrize(
     ("name", "file", "content", "message"),
     [

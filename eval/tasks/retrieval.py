@@ -12,14 +12,14 @@ needs: captions_*.json in COCO's form and its images below --data; --limit is th
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 from pathlib import Path
 
 import numpy as np
 
 from eval.choice import item_rng, refuse_nan, sampled
-from eval.data import MALFORMED, find_file, find_image, read_json
+from eval.data import MALFORMED, find_file, find_image, read_json, sentence
 from eval.encoders import Part, Scorer
 from eval.options import Options
 from eval.registry import Record, Values
@@ -31,7 +31,7 @@ _IMAGES, _CAPTIONS = 1_000, 5
 
 @dataclass(frozen=True)
 class Item:
-    """An image, its captions, and a sum of the ids of all images that it is ranked among."""
+    """An image, its captions, and a sum of all images and captions that it is ranked among."""
 
     id: str
     image: Path
@@ -48,16 +48,16 @@ def items(data: Path, options: Options) -> list[Item]:
         for annotation in document["annotations"]:
             if not has_negation(annotation["caption"]):
                 captions.setdefault(annotation["image_id"], []).append(annotation["caption"].strip())
-        names = [(image["id"], image["file_name"]) for image in document["images"] if image["id"] in captions]
+        rows = [
+            (str(image["id"]), sentence(image, "file_name"), captions[image["id"]])
+            for image in document["images"]
+            if image["id"] in captions
+        ]
     except MALFORMED as error:
         raise RequestError(
             f"{path}: not COCO captions with 'images' and 'annotations' ({error!r})"
         ) from error
-    drawn = sampled(names, options.limit or _IMAGES, options.seed)
-    among = zlib.crc32(repr(drawn).encode())
-    return [
-        Item(str(key), find_image(data, name), tuple(captions[key][:_CAPTIONS]), among) for key, name in drawn
-    ]
+    return drawn_items(data, rows, replace(options, limit=options.limit or _IMAGES))
 
 
 def drawn_items(data: Path, rows: list[tuple[str, str, list[str]]], options: Options) -> list[Item]:
