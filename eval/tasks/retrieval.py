@@ -79,8 +79,8 @@ def run(items: list[Item], done: set[str], subject: Scorer, options: Options) ->
     for column, item in enumerate(items):
         rng = item_rng(options.seed, item.id)
         own = np.flatnonzero(owner == column)
-        of_texts = [_rank(scores[row], column, rng) for row in own]
-        of_image = min(_rank(scores[:, column], int(row), rng) for row in own)
+        of_texts = [_rank(scores[row], np.array([column]), rng) for row in own]
+        of_image = _rank(scores[:, column], own, rng)
         records.append({
             "id": item.id,
             "captions": list(item.captions),
@@ -91,10 +91,15 @@ def run(items: list[Item], done: set[str], subject: Scorer, options: Options) ->
     yield records
 
 
-def _rank(scores: np.ndarray, index: int, rng: np.random.Generator) -> tuple[int, bool]:
-    """1 for the best, and whether others score as it does; among equals a place is drawn."""
-    equals = int((scores == scores[index]).sum())
-    return 1 + int((scores > scores[index]).sum()) + int(rng.integers(equals)), equals > 1
+def _rank(scores: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> tuple[int, bool]:
+    """The place of the best of `own`, 1 for the best of all, and whether others score as it does.
+
+    Equals stand in one order that is drawn; of several own ones among them the first counts.
+    """
+    best = scores[own].max()
+    equals, mine = int((scores == best).sum()), int((scores[own] == best).sum())
+    first = int(rng.permutation(equals)[:mine].min())
+    return 1 + int((scores > best).sum()) + first, equals > mine
 
 
 def measure(records: list[Record], reference: list[Record], out: Path) -> Values:
