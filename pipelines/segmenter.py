@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from negclip_core.errors import RequestError
-from negclip_core.files import sha256_folder
+from negclip_core.files import sha256_file, sha256_folder
 from negclip_core.models import resolve
 from pipelines.host import folder_about, hush, loading
 
-__all__ = ["Segmenter", "load_sam_model", "load_segmenter", "shrunk"]
+__all__ = ["Segmenter", "load_sam_model", "load_segmenter", "sam_sha256", "shrunk"]
 
 _THRESHOLD, _PRESENCE = 0.5, 0.0
 _LONGEST = 1024  # pixels that a mask is made at; SAM sees no more either
@@ -82,8 +82,20 @@ def load_segmenter(name: str, device: str, quiet: bool = False) -> Segmenter:
 
 def load_sam_model(name: str, device: str) -> Any:
     """segment_anything's `Sam` by shipped name, hub id, folder or checkpoint file. Raises RequestError as `load_sam`."""
-    from integrations.sam_weights import SAM_FILES, load_sam
+    from integrations.sam_weights import load_sam
+
+    return load_sam(_sam_path(name)).to(device)
+
+
+def sam_sha256(name: str) -> str:
+    """The sum of what `load_sam_model` loads by this name, a file or a folder."""
+    path = _sam_path(name)
+    return sha256_folder(path) if path.is_dir() else sha256_file(path)
+
+
+def _sam_path(name: str) -> Path:
+    from integrations.sam_weights import SAM_FILES
     from negclip_core.hub import fetch_first
 
     found = resolve(name)
-    return load_sam(found if isinstance(found, Path) else fetch_first(found, SAM_FILES)).to(device)
+    return found if isinstance(found, Path) else fetch_first(found, SAM_FILES)
