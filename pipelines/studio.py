@@ -37,7 +37,8 @@ class Studio:
     ) -> None:
         """`options` are for all tasks; `own`, by a task's name, are its own, where `options` has None."""
         self.clip, self.model, self.lora, self.device = clip, model, lora, device
-        self.device_kind = device.split(":")[0]  # what one kind computes is not, to the last bit, what another does
+        # What one kind computes is not, to the last bit, what another does.
+        self.device_kind = device.split(":")[0]
         self.arms, self.given, self.out, self.quiet = arms, options, out, quiet
         self.own = own or {}
         self.made_with: dict[str, Any] = {}

@@ -113,11 +113,7 @@ def content(out: Path) -> dict[str, bytes]:
     found = {}
     for path in sorted(out.rglob("*")):
         name = path.relative_to(out).as_posix()
-        if (
-            path.is_file()
-            and path.suffix in (".png", ".safetensors", *_TEXTS)
-            and name != "log.jsonl"
-        ):
+        if path.is_file() and path.suffix in (".png", ".safetensors", *_TEXTS) and name != "log.jsonl":
             data = path.read_bytes().replace(str(out).encode(), b"OUT")  # reports name their files
             if path.suffix in _TEXTS and any(f'"{word}"'.encode() in data for word in _CHANGING):
                 continue

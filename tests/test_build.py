@@ -116,8 +116,14 @@ def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
 
 def test_a_part_that_needs_another_says_so(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    for part, missing in (("clip", "text-tower"), ("few-steps", "stable-diffusion"), ("unet", "text-tower, autoencoder")):
-        with pytest.raises(RequestError, match=rf"--part {part}: it is made from {missing}, not in .*; add --part"):
+    for part, missing in (
+        ("clip", "text-tower"),
+        ("few-steps", "stable-diffusion"),
+        ("unet", "text-tower, autoencoder"),
+    ):
+        with pytest.raises(
+            RequestError, match=rf"--part {part}: it is made from {missing}, not in .*; add --part"
+        ):
             run(out, [part], Plan.small(), quiet=True)
     assert not out.exists()
 

@@ -18,7 +18,9 @@ def _settings(name: str, arms: str, out: Path, clip: str = "miniature") -> dict[
 
 
 def test_scores_hang_on_the_device_where_something_is_computed(tmp_path: Path, clip_folder: Path) -> None:
-    found = _settings("valse-existence", "vanilla,difference,blind-text,blind-constant", tmp_path, str(clip_folder))
+    found = _settings(
+        "valse-existence", "vanilla,difference,blind-text,blind-constant", tmp_path, str(clip_folder)
+    )
     assert {name: own.get("device") for name, own in found.items()} == {
         "vanilla": "cpu", "difference": "cpu", "blind-text": "cpu", "blind-constant": None
     }  # fmt: skip

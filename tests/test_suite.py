@@ -132,7 +132,15 @@ def test_suites_of_another_form_are_refused(change: dict[str, Any], message: str
 
 def test_it_does_not_matter_which_arm_was_named_first(small: Path) -> None:
     row = {"difference": 0.1, "low": 0.05, "high": 0.2, "n": 8, "only_first": 1, "only_second": 3, "p": 0.6}
-    back = {"difference": -0.1, "low": -0.2, "high": -0.05, "n": 8, "only_first": 3, "only_second": 1, "p": 0.6}
+    back = {
+        "difference": -0.1,
+        "low": -0.2,
+        "high": -0.05,
+        "n": 8,
+        "only_first": 3,
+        "only_second": 1,
+        "p": 0.6,
+    }
     suite = load_suite(str(small))
     suite = replace(suite, tables=(replace(suite.tables[0], rows=suite.tables[0].rows[:1]),))
 
@@ -142,7 +150,10 @@ def test_it_does_not_matter_which_arm_was_named_first(small: Path) -> None:
         ((row,),) = [table["rows"] for table in held_against(suite, [result])["tables"]]
         return dict(row)
 
-    right, turned = found({"vanilla -> mine": {"accuracy": row}}), found({"mine -> vanilla": {"accuracy": back}})
+    right, turned = (
+        found({"vanilla -> mine": {"accuracy": row}}),
+        found({"mine -> vanilla": {"accuracy": back}}),
+    )
     assert turned == right
     assert right["paired"] == row and right["verdict"] == "holds"
 

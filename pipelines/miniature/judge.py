@@ -209,7 +209,9 @@ def against_people(labels: Path, judge: MiniatureJudge) -> dict[str, Any]:
         raise RequestError(f"{labels}: labels that the judge does not know: {', '.join(sorted(unknown))}")
     images = [np.asarray(open_image(labels.parent / name)) for name in file.images.values()]
     if len(sizes := {image.shape[:2] for image in images}) > 1:
-        raise RequestError(f"{labels}: expected pictures of one size, got {', '.join(map(str, sorted(sizes)))}")
+        raise RequestError(
+            f"{labels}: expected pictures of one size, got {', '.join(map(str, sorted(sizes)))}"
+        )
     verdicts = judge.decide(np.stack(images))
     table: dict[str, Any] = {}
     for label in sorted({label for answer in answers for label in answer}):
