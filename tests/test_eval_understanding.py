@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.encoders import Encoder
+from eval.encoders import Encoder, Part
 from eval.options import Options
 from eval.registry import Record, load, task, tasks
 from eval.runner import Subject, TaskResult, run_task
@@ -138,6 +138,16 @@ def test_scores_are_those_of_the_plain_evaluator(data: Path, tmp_path: Path, cli
         assert record["scores"] == pytest.approx(scores, abs=1e-5)
         picked = row["bbox_list"][int(np.argmax(scores))]
         assert record["correct"] == (picked == row["ref_bbox"])
+
+
+def test_what_a_picture_is_seen_as_does_not_hang_on_how_many_are_known(data: Path, clip_folder: Path) -> None:
+    parts = [
+        Part(path, box) for path in sorted((data / "images").iterdir())[:20] for box in (None, (4, 4, 10, 20))
+    ]
+    clip = load_clip(clip_folder)
+    whole = Encoder("whole", clip).images(parts)
+    for first, last in ((0, 1), (5, 8), (1, 18), (3, 40)):
+        assert np.array_equal(Encoder("some", clip).images(parts[first:last]), whole[first:last])
 
 
 def test_what_each_task_reports(data: Path, tmp_path: Path, clip_folder: Path) -> None:
