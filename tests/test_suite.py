@@ -228,6 +228,8 @@ def test_a_suite_names_its_tasks_and_needs_its_arms(
     for more, message in (
         (["valse-existence"], "names its tasks itself"),
         (["--arms", "vanilla"], "the suite compares mine as well"),
+        (["--limit", "0"], "--limit 0: expected 1 or more"),
+        (["--guidance-scale", "nan"], "--guidance-scale nan: expected 0 or more"),
     ):
         code, _, err = negclip([*words, *more], monkeypatch, capsys)
         assert code == 2 and message in err and err.count("\n") == 1
