@@ -52,6 +52,12 @@ Arms = Annotated[
         f"is measured against. [default: the suite's, or {ARMS}]"
     ),
 ]
+Split = Annotated[
+    str,
+    typer.Option(
+        help="Of the drawn world, and of files that have splits: test, validation, or as the file calls it."
+    ),
+]
 
 
 def task_list() -> list[dict[str, str]]:
@@ -186,12 +192,7 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option(help="Folder of the benchmark's files. [default: the drawn world's]")
         ] = None,
         limit: Annotated[int | None, typer.Option(help="At most so many items a task.")] = None,
-        split: Annotated[
-            str,
-            typer.Option(
-                help="Of the drawn world, and of files that have splits: test, validation, or as the file calls it."
-            ),
-        ] = "test",
+        split: Split = "test",
         pictures: Annotated[int, typer.Option(help="Pictures for each prompt, with seeds counting up.")] = 1,
         steps: Annotated[int | None, typer.Option(help="Denoising steps. [default: the model's]")] = None,
         guidance_scale: Annotated[
