@@ -19,6 +19,7 @@ __all__ = [
     "cut_box",
     "find_file",
     "find_image",
+    "has_file",
     "read_json",
     "read_lines",
     "sentence",
@@ -72,6 +73,11 @@ def find_file(data: Path, *patterns: str) -> Path:
     raise RequestError(
         f"{data}: no file called {' or '.join(patterns)}; see negclip eval --list for what a task needs"
     )
+
+
+def has_file(data: Path, name: str) -> bool:
+    """Whether a file of this name lies anywhere below `data`."""
+    return name in _files(data.resolve())
 
 
 def find_image(data: Path, name: str) -> Path:

@@ -4,7 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Encoder", "ImageFeatures", "Part", "Scorer", "image_tower"]
 
-_CROPS_AT_ONCE = 256
+_AT_ONCE = 16  # pictures that are encoded together
 ImageFeatures = dict[tuple[str, "Part"], np.ndarray]
 
 
@@ -77,7 +77,7 @@ class Encoder(Scorer):
         self._tower = image_tower(clip)
 
     def texts(self, texts: list[str]) -> np.ndarray:
-        """float32 [n, d] of unit length; equal texts get equal rows, whichever batch they were in."""
+        """float32 [n, d] of unit length; equal texts get equal rows."""
         distinct = list(dict.fromkeys(texts))
         ids = self.clip.tokenizer(distinct).to(self.clip.device)
         with torch.no_grad():
@@ -86,12 +86,20 @@ class Encoder(Scorer):
         return rows[[where[text] for text in texts]]
 
     def images(self, parts: list[Part]) -> np.ndarray:
-        """float32 [n, d] of unit length."""
+        """float32 [n, d] of unit length.
+
+        Always `_AT_ONCE` are encoded together, copies of the first filling up the last batch, because a row's rounding
+        depends on the shape of what is computed with it: so a picture's row is the same to the last bit however many others
+        were known already.
+        """
         missing = [part for part in dict.fromkeys(parts) if (self._tower, part) not in self._known]
         missing.sort(key=lambda part: str(part.path))  # so that one decoding serves all boxes of a photograph
-        for start in range(0, len(missing), _CROPS_AT_ONCE):
-            batch = missing[start : start + _CROPS_AT_ONCE]
-            rows = _numpy(self.clip.encode_image(list(_opened(batch))))
+        opened = _opened(missing)
+        for start in range(0, len(missing), _AT_ONCE):
+            batch = missing[start : start + _AT_ONCE]
+            pictures = list(islice(opened, len(batch)))
+            spare = _AT_ONCE - len(batch)
+            rows = _numpy(self.clip.encode_image(pictures + pictures[:1] * spare))[: len(batch)]
             self._known.update({(self._tower, part): row for part, row in zip(batch, rows, strict=True)})
         return np.stack([self._known[(self._tower, part)] for part in parts])
 

@@ -17,6 +17,7 @@ from eval.registry import Record, Values
 from integrations.arms import Arm
 from negclip_core.errors import RequestError
 from negclip_core.files import atomic_path
+from negclip_core.images import open_image
 
 __all__ = ["Item", "Painter", "moved", "pixels", "run", "save", "seeded", "things"]
 
@@ -81,9 +82,8 @@ def save(picture: Image.Image, path: Path, record: dict[str, Any]) -> None:
 
 
 def pixels(path: Path) -> np.ndarray:
-    """uint8[h, w, 3] of a picture that `save` wrote."""
-    with Image.open(path, formats=["PNG"]) as image:
-        return np.asarray(image.convert("RGB"))
+    """uint8[h, w, 3] of a picture that `save` wrote. Raises RequestError where it cannot be read any more."""
+    return np.asarray(open_image(path))
 
 
 def seeded(prompts: list[T], options: Options) -> Iterator[tuple[T, int, int]]:

@@ -17,7 +17,8 @@ class Journal:
     """The records of one arm on one task under one set of settings.
 
     The settings are part of the file's name, so that records made otherwise are never taken for these. A kill while
-    a line is written costs that line only.
+    a line is written costs that line only. A record whose picture is gone counts as none, so that it is drawn again; `folder` is
+    records/TASK below the folder that pictures' names start from.
     """
 
     def __init__(self, folder: Path, name: str, settings: dict[str, Any]) -> None:
@@ -26,8 +27,13 @@ class Journal:
         if not self.path.exists():
             header = json.dumps({"settings": settings}, sort_keys=True, ensure_ascii=False)
             atomic_write_bytes(self.path, header.encode() + b"\n")
+        out = folder.parent.parent
         # Raises RequestError where a line is damaged.
-        self.records: dict[str, Record] = {record["id"]: record for record in self._read()}
+        self.records: dict[str, Record] = {
+            record["id"]: record
+            for record in self._read()
+            if "image" not in record or (out / str(record["image"])).exists()
+        }
 
     def _read(self) -> list[Record]:
         content = self.path.read_bytes()

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.arms import parse_arms
+from eval.arms import parse_arms, suits
+from eval.options import refuse
 from eval.registry import task
 from eval.runner import TaskResult
 from negclip_core.errors import RequestError
@@ -98,15 +99,22 @@ def load_suite(name: str) -> Suite:
 
 
 def _check(suite: Suite) -> None:
+    compared = [arm for arm in parse_arms(suite.arms) if not arm.blind]  # a blind one is paired with none
+    suited = {name: {arm.name for arm in compared if suits(arm, task(name).kind)} for name in suite.options}
     for name, chosen in suite.options.items():
-        task(name)
         if unknown := chosen.keys() - _OPTIONS:
             raise ValueError(f"{name}: {min(unknown)} is none of {', '.join(sorted(_OPTIONS))}")
-    arms = {arm.name for arm in parse_arms(suite.arms)}
+        for option, value in chosen.items():
+            try:
+                refuse(option, value)
+            except ValueError as error:
+                raise ValueError(f"{name}: {option} {value!r}: {error}") from error
     for claim in (row for table in suite.tables for row in table.rows):
-        if claim.expect not in _EXPECTED or float(claim.margin) < 0:
-            raise ValueError(f"{claim.metric}: expected one of {', '.join(_EXPECTED)}, and no margin below 0")
-        if claim.task not in suite.options or not {claim.first, claim.second} <= arms:
+        if claim.expect not in _EXPECTED:
+            raise ValueError(f"{claim.metric}: expected one of {', '.join(_EXPECTED)}, got {claim.expect!r}")
+        if not isinstance(claim.margin, int | float) or not claim.margin >= 0:
+            raise ValueError(f"{claim.metric}: margin {claim.margin!r}: expected a number, 0 or more")
+        if len({claim.first, claim.second} & suited.get(claim.task, set())) < 2:
             raise ValueError(f"{claim.metric}: its task or arms are not the suite's")
 
 
@@ -139,10 +147,24 @@ def held_against(suite: Suite, results: list[TaskResult]) -> dict[str, Any]:
 
 def _found(claim: Claim, result: TaskResult) -> dict[str, Any]:
     """Raises RequestError where the task measures no such metric."""
-    row = result.paired.get(f"{claim.first} -> {claim.second}", {}).get(claim.metric)
+    row = _paired(claim, result)
     if row is None:
         raise RequestError(
             f"the suite asks for {claim.metric} of {claim.task} under {claim.first} and {claim.second}, which this run lacks"
         )
     values = {arm: result.arms[arm][claim.metric] for arm in (claim.first, claim.second)}
     return {**asdict(claim), "values": values, "paired": row, "verdict": verdict(claim, row)}
+
+
+def _paired(claim: Claim, result: TaskResult) -> dict[str, float] | None:
+    """The difference of `second` minus `first`, whichever of the two was named first in `--arms`."""
+    row = result.paired.get(f"{claim.first} -> {claim.second}", {}).get(claim.metric)
+    if row is not None:
+        return row
+    row = result.paired.get(f"{claim.second} -> {claim.first}", {}).get(claim.metric)
+    if row is None:
+        return None
+    turned = {"difference": 0.0 - row["difference"], "low": 0.0 - row["high"], "high": 0.0 - row["low"]}
+    if "only_first" in row:
+        turned |= {"only_first": row["only_second"], "only_second": row["only_first"]}
+    return {**row, **turned}

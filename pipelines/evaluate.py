@@ -26,7 +26,6 @@ Judge = Annotated[
     ),
 ]
 
-_MOST = {"seed": 2**62, "pictures": 100_000, "steps": 1000, "batch": 100_000}
 ARMS = "vanilla,negationclip,negationclip-no-gate"
 
 Suite = Annotated[
@@ -51,6 +50,12 @@ Arms = Annotated[
         "chosen from its proposals; blind-text, blind-constant and blind-random see no picture; "
         "a rival of eval/rivals on vanilla CLIP, or negationclip-RIVAL on NegationCLIP; the first is what drift "
         f"is measured against. [default: the suite's, or {ARMS}]"
+    ),
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        help="Of the drawn world, and of files that have splits: test, validation, or as the file calls it."
     ),
 ]
 
@@ -160,12 +165,14 @@ def _card(arms: "list[ArmName]", studio: "Studio") -> "CardOf | None":
 
 
 def _check(options: dict[str, Any]) -> None:
-    for name, least in (("seed", 0), ("limit", 1), ("pictures", 1), ("steps", 1), ("batch", 1)):
-        value = options[name]
-        if value is not None and value < least:
-            raise RequestError(f"--{name} {value}: expected {least} or more")
-        if value is not None and value > _MOST.get(name, value):
-            raise RequestError(f"--{name} {value}: expected {_MOST[name]} or fewer")
+    from eval.options import refuse
+
+    for name, value in options.items():
+        try:
+            if value is not None:
+                refuse(name, value)
+        except ValueError as error:
+            raise RequestError(f"--{name.replace('_', '-')} {value}: {error}") from error
 
 
 def register(app: typer.Typer) -> None:
@@ -185,7 +192,7 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option(help="Folder of the benchmark's files. [default: the drawn world's]")
         ] = None,
         limit: Annotated[int | None, typer.Option(help="At most so many items a task.")] = None,
-        split: Annotated[str, typer.Option(help="Of prompts: test or validation.")] = "test",
+        split: Split = "test",
         pictures: Annotated[int, typer.Option(help="Pictures for each prompt, with seeds counting up.")] = 1,
         steps: Annotated[int | None, typer.Option(help="Denoising steps. [default: the model's]")] = None,
         guidance_scale: Annotated[

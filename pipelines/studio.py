@@ -37,6 +37,8 @@ class Studio:
     ) -> None:
         """`options` are for all tasks; `own`, by a task's name, are its own, where `options` has None."""
         self.clip, self.model, self.lora, self.device = clip, model, lora, device
+        # What one kind computes is not, to the last bit, what another does.
+        self.device_kind = device.split(":")[0]
         self.arms, self.given, self.out, self.quiet = arms, options, out, quiet
         self.own = own or {}
         self.made_with: dict[str, Any] = {}
@@ -96,16 +98,16 @@ class Studio:
         base = load_clip(clip_source(parse_arms(VANILLA)[0], self.clip).source, device=self.device)
 
         def subject(arm: "ArmName", clip: Clip) -> Subject:
+            settings = {"clip": clip.sha256, "device": self.device_kind}
             if arm.rival is None:
-                return Subject(
-                    arm.name, {"clip": clip.sha256}, lambda _: Encoder(arm.name, clip, self._features)
-                )
+                return Subject(arm.name, settings, lambda _: Encoder(arm.name, clip, self._features))
             rival = Rival(arm.name, clip, arm.rival, arm.swaps, self._features)
-            settings = {"clip": clip.sha256, "rival": arm.rival, "tuned": arm.swaps}
-            return Subject(arm.name, settings, lambda _: rival)
+            return Subject(arm.name, {**settings, "rival": arm.rival, "tuned": arm.swaps}, lambda _: rival)
 
         def blind(name: str) -> Subject:
-            settings = {"clip": base.sha256 if name == "blind-text" else None}
+            settings: dict[str, Any] = {"clip": None}
+            if name == "blind-text":
+                settings = {"clip": base.sha256, "device": self.device_kind}
             return Subject(name, settings, lambda _: blind_scorer(name, base, self.given["seed"]))
 
         subjects = []
@@ -173,7 +175,7 @@ class Studio:
         arm.check(host.pipe)
         settings = {
             "model": host.sha256, "judge": "+".join(judge.version for judge in judges), "method": name.method, "gate": name.gate, "rest": name.rest,
-            "text_encoder": encoder.sha256 if encoder else None, "device": self.device.split(":")[0],
+            "text_encoder": encoder.sha256 if encoder else None, "device": self.device_kind,
         }  # fmt: skip
 
         def make(key: str) -> Painter:
@@ -189,29 +191,34 @@ class Studio:
         from integrations.clipseg import check_fit
         from integrations.referring import PROPOSED, Finder
         from negclip_core.clip import load_clip
+        from negclip_core.files import sha256_file
         from negclip_core.models import segmenter_of, text_encoder_for
-        from pipelines.segmenter import load_sam_model, load_segmenter
+        from pipelines.segmenter import load_sam_model, load_segmenter, sam_file
 
         clipseg, sam = segmenter_of(self.model)
         segmenter = load_segmenter(clipseg, self.device, self.quiet)
-        sharpener = load_sam_model(sam, self.device) if any(arm.way for arm in arms) else None
         self.made_with["segmenter"] = {"source": clipseg, "sha256": segmenter.sha256}
-        if sharpener is not None:
-            self.made_with["segment anything"] = {"source": sam}
-        own, looker = segmenter.model.config.text_config, None
-        if any(arm.way == PROPOSED for arm in arms):
+        own, ways = segmenter.model.config.text_config, {arm.way for arm in arms}
+        sharpener = sam_sum = looker = None
+        if ways - {None}:
+            sharpener, sam_sum = load_sam_model(sam, self.device), sha256_file(sam_file(sam))
+            self.made_with["segment anything"] = {"source": sam, "sha256": sam_sum}
+        if PROPOSED in ways:
             # The image tower that all arms share, NegationCLIP's being the model's own.
             source = text_encoder_for(self.model, own.hidden_size, own.num_hidden_layers)
             looker = load_clip(source.source, source.architecture, self.device)
+            self.made_with["image tower of proposals"] = {"source": source.source, "sha256": looker.sha256}
 
         def subject(arm: "ArmName") -> Subject:
             encoder = self._encoder(arm, own)
             if encoder is not None:
                 check_fit(segmenter.model, segmenter.processor.tokenizer, encoder)
             settings = {
-                "segmenter": segmenter.sha256, "gate": arm.gate, "sam": sam if arm.way else None, "way": arm.way,
-                "text_encoder": encoder.sha256 if encoder else None, "device": self.device.split(":")[0],
+                "segmenter": segmenter.sha256, "gate": arm.gate, "sam": sam_sum if arm.way else None, "way": arm.way,
+                "text_encoder": encoder.sha256 if encoder else None, "device": self.device_kind,
             }  # fmt: skip
+            if looker is not None and arm.way == PROPOSED:
+                settings["looker"] = looker.sha256
             finder = Finder(arm.name, segmenter, encoder, arm.gate, sharpener, arm.way, looker)
             return Subject(arm.name, settings, lambda _: finder)
 

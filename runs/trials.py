@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 KINDS = ("stopped", "twice", "full", "read-only", "memory")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _TEXTS = (".json", ".jsonl", ".html", ".txt", ".md")
-_CHANGING = ("seconds", "samples_per_second", "report.html")  # what tells how long something took
+_CHANGING = ("seconds", "samples_per_second")  # what tells how long something took
 
 
 def verbs(world: Path) -> dict[str, list[str]]:
@@ -113,13 +113,9 @@ def content(out: Path) -> dict[str, bytes]:
     found = {}
     for path in sorted(out.rglob("*")):
         name = path.relative_to(out).as_posix()
-        if (
-            path.is_file()
-            and path.suffix in (".png", ".safetensors", ".json", ".jsonl")
-            and name != "log.jsonl"
-        ):
+        if path.is_file() and path.suffix in (".png", ".safetensors", *_TEXTS) and name != "log.jsonl":
             data = path.read_bytes().replace(str(out).encode(), b"OUT")  # reports name their files
-            if path.suffix in (".json", ".jsonl") and any(f'"{word}"'.encode() in data for word in _CHANGING):
+            if path.suffix in _TEXTS and any(f'"{word}"'.encode() in data for word in _CHANGING):
                 continue
             found[name] = data
     return found

@@ -112,3 +112,23 @@ def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
     ):
         run(tmp_path / "out", ["vae"], Plan.small(), quiet=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_part_that_needs_another_says_so(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for part, missing in (
+        ("clip", "text-tower"),
+        ("few-steps", "stable-diffusion"),
+        ("unet", "text-tower, autoencoder"),
+    ):
+        with pytest.raises(
+            RequestError, match=rf"--part {part}: it is made from {missing}, not in .*; add --part"
+        ):
+            run(out, [part], Plan.small(), quiet=True)
+    assert not out.exists()
+
+
+def test_parts_are_built_in_the_order_that_they_need(tmp_path: Path) -> None:
+    found = run(tmp_path, ["clip", "text-tower"], Plan.small(), quiet=True)
+    assert list(found) == ["text-tower", "clip"]
+    assert (tmp_path / "clip" / "open_clip_model.safetensors").is_file()

@@ -1,6 +1,7 @@
 """Generation in pairs: a tiny real pipeline, tiny real CLIPs and an untrained judge of the real class."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,19 @@ def test_a_run_cut_off_half_way_ends_in_the_same_report(studio: Any, tmp_path: P
     correct([again])
     assert write_report([again], {"seed": 0}, tmp_path / "fresh").read_bytes() == page
     del figures
+
+
+def test_pictures_that_somebody_deleted_are_drawn_again(studio: Any, tmp_path: Path) -> None:
+    first = studio("vanilla,negationclip")
+    pictures = {path: path.read_bytes() for path in (tmp_path / "images").rglob("*.png")}
+    shutil.rmtree(tmp_path / "images")
+    again = studio("vanilla,negationclip")
+    assert again.as_json() == first.as_json()
+    assert {path: path.read_bytes() for path in (tmp_path / "images").rglob("*.png")} == pictures
+    damaged = tmp_path / again.records["vanilla"]["c/0"]["image"]
+    damaged.write_bytes(b"half a pic")
+    with pytest.raises(RequestError, match=rf"{damaged.name}: expected a picture"):
+        studio("vanilla,negationclip")
 
 
 def test_pictures_say_what_made_them(studio: Any, tmp_path: Path) -> None:

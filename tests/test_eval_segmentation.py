@@ -150,6 +150,7 @@ def test_measures_are_those_of_the_papers(data: Path) -> None:
     assert list(values["precision@0.5"].values()) == [1.0]
     assert list(values["precision@0.6"].values()) == [0.0]
     assert set(values["auroc:affirmative"].values()) == {1.0}
+    assert task("grefcoco").main == "giou"  # the mean IoU leaves out what means nothing
 
 
 def test_the_cumulative_measure_weighs_by_area() -> None:

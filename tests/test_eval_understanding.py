@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.encoders import Encoder
+from eval.encoders import Encoder, Part
 from eval.options import Options
 from eval.registry import Record, Values, load, task, tasks
 from eval.report import write_report
@@ -141,6 +141,16 @@ def test_scores_are_those_of_the_plain_evaluator(data: Path, tmp_path: Path, cli
         assert record["correct"] == (picked == row["ref_bbox"])
 
 
+def test_what_a_picture_is_seen_as_does_not_hang_on_how_many_are_known(data: Path, clip_folder: Path) -> None:
+    parts = [
+        Part(path, box) for path in sorted((data / "images").iterdir())[:20] for box in (None, (4, 4, 10, 20))
+    ]
+    clip = load_clip(clip_folder)
+    whole = Encoder("whole", clip).images(parts)
+    for first, last in ((0, 1), (5, 8), (1, 18), (3, 40)):
+        assert np.array_equal(Encoder("some", clip).images(parts[first:last]), whole[first:last])
+
+
 def test_what_each_task_reports(data: Path, tmp_path: Path, clip_folder: Path) -> None:
     valse = _run("valse-existence", data, tmp_path, _subject(clip_folder)).arms["tiny"]
     assert (valse["accuracy"]["n"], valse["accuracy-agreed"]["n"]) == (N, N * 3 // 4)
@@ -151,6 +161,28 @@ def test_what_each_task_reports(data: Path, tmp_path: Path, clip_folder: Path) -
     assert sum(r["present"] for r in records) * 2 == len(records)
     # The one caption with a negation is left out, and its image with it.
     assert _run("retrieval", data, tmp_path, _subject(clip_folder)).n == N - 1
+
+
+def _celeba(folder: Path, partition: bytes) -> Path:
+    """CelebA's own folders; of four images, two have glasses."""
+    names = [f"{i:06d}.png" for i in range(4)]
+    for name in ("Anno", "Eval", "Img"):
+        (folder / name).mkdir(parents=True)
+    for name in names:
+        Image.new("RGB", (8, 8)).save(folder / "Img" / name)
+    rows = [f"{name} {1 if i % 2 else -1}" for i, name in enumerate(names)]
+    (folder / "Anno" / "list_attr_celeba.txt").write_text("\n".join(["4", "Eyeglasses", *rows]))
+    (folder / "Eval" / "list_eval_partition.txt").write_bytes(partition)
+    return folder
+
+
+def test_celebas_test_partition_is_found_in_its_own_layout(tmp_path: Path) -> None:
+    celeba = load(task("celeba"))
+    partition = b"000000.png 0\n000001.png 1\n000002.png 2\n000003.png 2\n"
+    found = celeba.items(_celeba(tmp_path / "whole", partition), Options())
+    assert {item.image.name for item in found} == {"000002.png", "000003.png"}
+    with pytest.raises(RequestError, match=r"list_eval_partition\.txt: cannot be read as text"):
+        celeba.items(_celeba(tmp_path / "broken", b"\xff\xfe"), Options())
 
 
 def test_arms_are_paired_item_by_item(
@@ -230,6 +262,27 @@ def test_a_changed_item_is_scored_anew(data: Path, tmp_path: Path, clip_folder: 
     # Another picture under the same name.
     (folder / "images" / "000000.png").write_bytes((data / "images" / "000001.png").read_bytes())
     assert first != scores("there are no dogs")
+
+
+def test_a_caption_that_changed_is_ranked_against_all_images_anew(
+    data: Path, tmp_path: Path, clip_folder: Path
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for image in (data / "images").iterdir():
+        (folder / image.name).symlink_to(image)
+    document = json.loads((data / "captions_val.json").read_text())
+
+    def ranks(out: str) -> list[Record]:
+        (folder / "captions_val.json").write_text(json.dumps(document))
+        result = _run("retrieval", folder, tmp_path / out, _subject(clip_folder), limit=20)
+        return list(result.records["tiny"].values())
+
+    first = ranks("out")[0]["id"]
+    for annotation in document["annotations"]:
+        if str(annotation["image_id"]) == first:
+            annotation["caption"] = "a bus by a lake"
+    assert ranks("out") == ranks("fresh")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import run as negclip  # type: ignore[import-not-found]
 from PIL import Image
 
 from negclip_core.errors import RequestError
@@ -36,6 +37,15 @@ def _read(path: Path) -> Any:
 def _mask(segmentation: dict[str, Any]) -> np.ndarray:
     flat = np.repeat(np.arange(len(segmentation["counts"])) % 2, segmentation["counts"])
     return flat.reshape(segmentation["size"][::-1]).T
+
+
+def test_only_a_quiet_command_shows_no_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["miniature", "export", "--images", "2", "--out", str(tmp_path)]
+    assert negclip([*words, "--quiet"], monkeypatch, capsys)[::2] == (0, "")
+    code, _, err = negclip(words, monkeypatch, capsys)
+    assert code == 0 and "drawing" in err
 
 
 def test_every_image_named_is_there_and_has_its_size(export: Export) -> None:

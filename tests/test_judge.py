@@ -199,5 +199,20 @@ def test_the_judge_against_people(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="does not know: dragon"):
         against_people(file, judge)
     file.write_text("{}")
-    with pytest.raises(RequestError, match="not a list of image, present, absent"):
+    with pytest.raises(RequestError, match="expected a list of image, present, absent"):
         against_people(file, judge)
+    file.write_text(json.dumps([{"image": "0.png", "present": [], "absent": [], "open": ["car"]}]))
+    with pytest.raises(RequestError, match="nobody answered anything"):
+        against_people(file, judge)
+
+
+def test_a_picture_that_is_labelled_twice_counts_once(tmp_path: Path) -> None:
+    for name in ("0.png", "again.png"):
+        Image.new("RGB", (64, 64), (0, 90, 90)).save(tmp_path / name)
+    file = tmp_path / "labels.json"
+    twice = [{"image": name, "present": ["car"], "absent": ["dog"]} for name in ("0.png", "again.png")]
+    file.write_text(json.dumps(twice))
+    assert against_people(file, _judge())["all"]["n"] == 2
+    file.write_text(json.dumps([{"image": "0.png", "present": ["car"], "absent": ["car"]}]))
+    with pytest.raises(RequestError, match=r"0\.png has two answers to car"):
+        against_people(file, _judge())

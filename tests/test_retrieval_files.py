@@ -83,6 +83,17 @@ def test_recalls_are_of_one_five_and_ten(name: str, data: Path, tmp_path: Path) 
     assert found == {f"{way}-r@{k}": 1.0 for k in (1, 5, 10) for way in ("text-to-image", "image-to-text")}
 
 
+def test_two_equal_captions_of_an_image_are_both_its_own(tmp_path: Path) -> None:
+    images = [{"id": n, "file_name": f"{n}.png"} for n in range(N)]
+    said = [{"image_id": n, "caption": f"picture {n} 0"} for n in range(N) for _ in range(2)]
+    (tmp_path / "captions_val2017.json").write_text(json.dumps({"images": images, "annotations": said}))
+    for n in range(N):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{n}.png")
+    result = _run("coco-retrieval", tmp_path, tmp_path / "out", lambda _: _Knows("arm"))
+    found = result.arms["arm"]
+    assert found["image-to-text-r@1"]["value"] == 1.0 and found["ties"]["value"] == 0.0
+
+
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("arm", ["blind-constant", "blind-random"])
 def test_who_sees_nothing_gets_chance(

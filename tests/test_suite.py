@@ -16,7 +16,8 @@ from command_line import run as negclip  # type: ignore[import-not-found]
 from PIL import Image
 
 from eval.registry import task
-from eval.suite import Claim, load_suite, suites, verdict
+from eval.runner import TaskResult
+from eval.suite import Claim, held_against, load_suite, suites, verdict
 from negclip_core.errors import RequestError
 
 PROMPTS, PICTURES = 40, 24
@@ -51,6 +52,14 @@ def _row(metric: str, name: str, expect: str = "higher") -> dict[str, Any]:
         "second": "mine",
         "expect": expect,
     }
+
+
+def _asking(option: str, value: Any) -> dict[str, Any]:
+    return {"options": {"valse-existence": {option: value}, "t2i-negation": {}}}
+
+
+def _saying(row: dict[str, Any]) -> dict[str, Any]:
+    return {"tables": [{"title": "", "source": "", "rows": [row]}]}
 
 
 @pytest.fixture
@@ -97,9 +106,19 @@ def test_an_ordering_holds_where_its_whole_interval_says_so(
         ({"tables": 3}, "not a suite"),
         ({"options": {"nonsense": {}}}, "no task called 'nonsense'"),
         ({"options": {"valse-existence": {"split": "test"}}}, "split is none of"),
+        (_asking("limit", -5), "valse-existence: limit -5: expected 1 or more"),
+        (_asking("limit", "20"), "limit '20': expected a whole number"),
+        (_asking("limit", None), "limit None: expected a whole number"),
+        (_asking("steps", 2.5), "steps 2.5: expected a whole number"),
+        (_asking("steps", 10**6), "expected 1000 or fewer"),
+        (_asking("guidance_scale", "3"), "expected a number"),
+        (_asking("guidance_scale", float("nan")), "expected 0 or more"),
+        (_saying({**_row("drift", "t2i-negation", "kept"), "margin": "0.02"}), "margin '0.02': expected a number"),
+        (_saying({**_row("accuracy", "valse-existence"), "second": "mine-no-gate"}) | {"arms": "vanilla,mine-no-gate=x"}, "its task or arms are not"),
+        (_saying({**_row("accuracy", "valse-existence"), "second": "vanilla"}), "its task or arms are not the suite's"),
         ({"arms": "vanilla"}, "its task or arms are not the suite's"),
         ({"more": 1}, "not a suite"),
-        ({"tables": [{"title": "", "source": "", "rows": [_row("accuracy", "valse-existence", "best")]}]}, "expected one of higher"),
+        (_saying(_row("accuracy", "valse-existence", "best")), "expected one of higher"),
     ],
 )  # fmt: skip
 def test_suites_of_another_form_are_refused(change: dict[str, Any], message: str, small: Path) -> None:
@@ -109,6 +128,34 @@ def test_suites_of_another_form_are_refused(change: dict[str, Any], message: str
     assert "\n" not in str(error.value)
     with pytest.raises(RequestError, match="no such suite; there are paper"):
         load_suite("nonesuch")
+
+
+def test_it_does_not_matter_which_arm_was_named_first(small: Path) -> None:
+    row = {"difference": 0.1, "low": 0.05, "high": 0.2, "n": 8, "only_first": 1, "only_second": 3, "p": 0.6}
+    back = {
+        "difference": -0.1,
+        "low": -0.2,
+        "high": -0.05,
+        "n": 8,
+        "only_first": 3,
+        "only_second": 1,
+        "p": 0.6,
+    }
+    suite = load_suite(str(small))
+    suite = replace(suite, tables=(replace(suite.tables[0], rows=suite.tables[0].rows[:1]),))
+
+    def found(paired: dict[str, Any]) -> dict[str, Any]:
+        arms = {arm: {"accuracy": {"value": 0.5}} for arm in ("mine", "vanilla")}
+        result = TaskResult(task("valse-existence"), 8, arms, paired, {}, {})
+        ((row,),) = [table["rows"] for table in held_against(suite, [result])["tables"]]
+        return dict(row)
+
+    right, turned = (
+        found({"vanilla -> mine": {"accuracy": row}}),
+        found({"mine -> vanilla": {"accuracy": back}}),
+    )
+    assert turned == right
+    assert right["paired"] == row and right["verdict"] == "holds"
 
 
 @pytest.fixture
@@ -181,6 +228,8 @@ def test_a_suite_names_its_tasks_and_needs_its_arms(
     for more, message in (
         (["valse-existence"], "names its tasks itself"),
         (["--arms", "vanilla"], "the suite compares mine as well"),
+        (["--limit", "0"], "--limit 0: expected 1 or more"),
+        (["--guidance-scale", "nan"], "--guidance-scale nan: expected 0 or more"),
     ):
         code, _, err = negclip([*words, *more], monkeypatch, capsys)
         assert code == 2 and message in err and err.count("\n") == 1

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.choice import chunks, item_rng, pick, refuse_nan, sampled
-from eval.data import find_file, find_image
+from eval.data import find_file, find_image, has_file, read_lines
 from eval.encoders import Scorer
 from eval.options import Options
 from eval.registry import Record, Values
@@ -27,6 +27,7 @@ from negclip_core.errors import RequestError
 
 _EACH = 250
 _CHUNK = 256
+_PARTITION, _TEST = "list_eval_partition.txt", "2"
 _PAIRS = Path(__file__).with_name("celeba_pairs.json")
 
 
@@ -45,7 +46,7 @@ def items(data: Path, options: Options) -> list[Item]:
     """Balanced items; a limit cuts all attributes alike. Raises RequestError for another form."""
     path = find_file(data, "list_attr_celeba.txt", "list_attr*.txt")
     names, flags = _table(path)
-    kept = _test_rows(path, list(flags))
+    kept = _test_rows(data, list(flags))
     pairs = json.loads(_PAIRS.read_text("utf-8"))
     columns = []
     for column, attribute in enumerate(names):
@@ -64,28 +65,27 @@ def items(data: Path, options: Options) -> list[Item]:
 
 def _table(path: Path) -> tuple[list[str], dict[str, list[bool]]]:
     """CelebA's own form: a count, the attributes' names, then a file name and 1 or -1 for each attribute."""
+    lines = read_lines(path)
     try:
-        lines = path.read_text("utf-8").splitlines()
         names = lines[1].split()
         flags = {
             words[0]: [int(word) > 0 for word in words[1:]] for line in lines[2:] if (words := line.split())
         }
         if int(lines[0]) != len(flags) or any(len(row) != len(names) for row in flags.values()):
             raise ValueError("counts do not agree")
-    except (OSError, ValueError, IndexError) as error:
+    except (ValueError, IndexError) as error:
         raise RequestError(
             f"{path}: not CelebA's form, a count, a line of attribute names, then a name and 1 or -1s a line ({error})"
         ) from error
     return names, flags
 
 
-def _test_rows(path: Path, files: list[str]) -> list[str]:
-    partition = path.with_name("list_eval_partition.txt")
-    if not partition.exists():
+def _test_rows(data: Path, files: list[str]) -> list[str]:
+    """Those of the test partition, wherever below `data` its list lies; all of them without one."""
+    if not has_file(data, _PARTITION):
         return files
-    test = {
-        line.split()[0] for line in partition.read_text("utf-8").splitlines() if line.split()[1:] == ["2"]
-    }
+    rows = [line.split() for line in read_lines(find_file(data, _PARTITION))]
+    test = {row[0] for row in rows if row[1:] == [_TEST]}
     return [file for file in files if file in test]
 
 

@@ -12,14 +12,14 @@ needs: captions_*.json in COCO's form and its images below --data; --limit is th
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 from pathlib import Path
 
 import numpy as np
 
 from eval.choice import item_rng, refuse_nan, sampled
-from eval.data import MALFORMED, find_file, find_image, read_json
+from eval.data import MALFORMED, find_file, find_image, read_json, sentence
 from eval.encoders import Part, Scorer
 from eval.options import Options
 from eval.registry import Record, Values
@@ -31,7 +31,7 @@ _IMAGES, _CAPTIONS = 1_000, 5
 
 @dataclass(frozen=True)
 class Item:
-    """An image, its captions, and a sum of the ids of all images that it is ranked among."""
+    """An image, its captions, and a sum of all images and captions that it is ranked among."""
 
     id: str
     image: Path
@@ -48,16 +48,16 @@ def items(data: Path, options: Options) -> list[Item]:
         for annotation in document["annotations"]:
             if not has_negation(annotation["caption"]):
                 captions.setdefault(annotation["image_id"], []).append(annotation["caption"].strip())
-        names = [(image["id"], image["file_name"]) for image in document["images"] if image["id"] in captions]
+        rows = [
+            (str(image["id"]), sentence(image, "file_name"), captions[image["id"]])
+            for image in document["images"]
+            if image["id"] in captions
+        ]
     except MALFORMED as error:
         raise RequestError(
             f"{path}: not COCO captions with 'images' and 'annotations' ({error!r})"
         ) from error
-    drawn = sampled(names, options.limit or _IMAGES, options.seed)
-    among = zlib.crc32(repr(drawn).encode())
-    return [
-        Item(str(key), find_image(data, name), tuple(captions[key][:_CAPTIONS]), among) for key, name in drawn
-    ]
+    return drawn_items(data, rows, replace(options, limit=options.limit or _IMAGES))
 
 
 def drawn_items(data: Path, rows: list[tuple[str, str, list[str]]], options: Options) -> list[Item]:
@@ -79,8 +79,8 @@ def run(items: list[Item], done: set[str], subject: Scorer, options: Options) ->
     for column, item in enumerate(items):
         rng = item_rng(options.seed, item.id)
         own = np.flatnonzero(owner == column)
-        of_texts = [_rank(scores[row], column, rng) for row in own]
-        of_image = min(_rank(scores[:, column], int(row), rng) for row in own)
+        of_texts = [_rank(scores[row], np.array([column]), rng) for row in own]
+        of_image = _rank(scores[:, column], own, rng)
         records.append({
             "id": item.id,
             "captions": list(item.captions),
@@ -91,10 +91,15 @@ def run(items: list[Item], done: set[str], subject: Scorer, options: Options) ->
     yield records
 
 
-def _rank(scores: np.ndarray, index: int, rng: np.random.Generator) -> tuple[int, bool]:
-    """1 for the best, and whether others score as it does; among equals a place is drawn."""
-    equals = int((scores == scores[index]).sum())
-    return 1 + int((scores > scores[index]).sum()) + int(rng.integers(equals)), equals > 1
+def _rank(scores: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> tuple[int, bool]:
+    """The place of the best of `own`, 1 for the best of all, and whether others score as it does.
+
+    Equals stand in one order that is drawn; of several own ones among them the first counts.
+    """
+    best = scores[own].max()
+    equals, mine = int((scores == best).sum()), int((scores[own] == best).sum())
+    first = int(rng.permutation(equals)[:mine].min())
+    return 1 + int((scores > best).sum()) + first, equals > mine
 
 
 def measure(records: list[Record], reference: list[Record], out: Path) -> Values:

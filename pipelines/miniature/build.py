@@ -238,24 +238,48 @@ PARTS: dict[str, Callable[[_Work], None]] = {
     "sam": _build_sam,
     "judge": _build_judge,
 }
+# What a part is made from; each stands in `PARTS` behind what it needs.
+_NEEDS = {
+    "clip": ("text-tower",), "unet": ("text-tower", "autoencoder"), "stable-diffusion": ("clip", "autoencoder", "unet"),
+    "few-steps": ("stable-diffusion",), "negationclip": ("clip", "stable-diffusion"), "clipseg": ("clip",),
+}  # fmt: skip
 
 
 def _made_by(work: _Work, part: str) -> dict[str, Any]:
     return {"part": part, "plan": asdict(work.plan), **provenance()}
 
 
+def _mark(folder: Path, part: str) -> Path:
+    """A file that is there once the part is finished."""
+    return folder / f"{part}.done"
+
+
+def _refuse_missing(folder: Path, chosen: list[str]) -> None:
+    for part in chosen:
+        needed = () if _mark(folder, part).exists() else _NEEDS.get(part, ())
+        missing = [need for need in needed if need not in chosen and not _mark(folder, need).exists()]
+        if missing:
+            more = " ".join(f"--part {need}" for need in missing)
+            raise RequestError(
+                f"--part {part}: it is made from {', '.join(missing)}, not in {folder}; add {more}"
+            )
+
+
 def run(
     folder: Path, parts: list[str], plan: Plan, *, threads: int | None = None, quiet: bool = False
 ) -> dict[str, str]:
-    """Build `parts` (all of them where empty) into `folder`, and say where each lies.
+    """Build `parts` (all of them where empty) into `folder`, in the order of `PARTS`, and say where each lies.
 
     Parts that are finished there are not built again.
 
     Raises:
-        RequestError: a part is not known, or the folder holds a build with another plan.
+        RequestError: a part is not known, or is made from one that is neither there nor asked for; or the folder holds a
+            build with another plan.
     """
     if unknown := [part for part in parts if part not in PARTS]:
         raise RequestError(f"part {unknown[0]!r} is not known; there are: {', '.join(PARTS)}")
+    chosen = [part for part in PARTS if not parts or part in parts]
+    _refuse_missing(folder, chosen)
     if threads is not None:
         torch.set_num_threads(threads)
     record = folder / "plan.json"
@@ -266,9 +290,8 @@ def run(
     atomic_write_json(record, settings)
     work = _Work(folder, plan, quiet)
     done = {}
-    for name in parts or PARTS:
-        mark = folder / f"{name}.done"
-        if not mark.exists():
+    for name in chosen:
+        if not (mark := _mark(folder, name)).exists():
             PARTS[name](work)
             mark.write_text("", "utf-8")
         done[name] = str(folder / name)

@@ -25,7 +25,7 @@ def export(
     from pipelines.cli import show
     from pipelines.miniature.export import run
 
-    result = run(out, images, seed, split)
+    result = run(out, images, seed, split, quiet)
     show(result, as_json, [f"{name}: {value}" for name, value in result.items()])
 
 

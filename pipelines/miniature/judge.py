@@ -1,18 +1,18 @@
 """Train the miniature's judge on drawings, spoiled as generated pictures are, and measure what it can be trusted with."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from eval.judges.labels import LabelFile
 from eval.judges.miniature import LABELS, JudgeNetwork, MiniatureJudge, scene_labels, thing_labels
 from negclip_core.errors import RequestError
 from negclip_core.files import atomic_write_json
+from negclip_core.images import open_image
 from negclip_core.precision import mixed_precision
 from negclip_core.training.fit import fit
 from negclip_core.world.catalog import ATTRIBUTES
@@ -189,29 +189,30 @@ def _figures(judge: MiniatureJudge, data: Pictures) -> dict[str, Any]:
     return figures
 
 
-def against_people(labels: Path, judge: MiniatureJudge, folder: Path | None = None) -> dict[str, Any]:
-    """Precision and recall of `judge` against what a person saw.
+def against_people(labels: Path, judge: MiniatureJudge) -> dict[str, Any]:
+    """Precision and recall of `judge` against what a person saw, each picture of the file `labels` counted once.
 
-    `labels` is JSON: a list of {"image": path relative to `folder` (default: the file's own folder), "present":
-    [labels], "absent": [labels]}; labels that a person left open are not counted.
+    What the person left open is not counted.
 
     Raises:
-        RequestError: the file is not of that form, or names a label that the judge does not know.
+        RequestError: as `LabelFile.read`; or nothing was answered, the pictures differ in size, or the judge does not know
+            a label.
     """
-    folder = folder or labels.parent
-    try:
-        entries = json.loads(labels.read_text("utf-8"))
-        images = np.stack([np.asarray(_open(folder / entry["image"])) for entry in entries])
-        answers = [
-            {**dict.fromkeys(e["present"], True), **dict.fromkeys(e["absent"], False)} for e in entries
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(
-            f"{labels}: not a list of image, present, absent ({type(error).__name__}: {error}); see docs/results/"
-        ) from error
+    file = LabelFile.read(labels)
+    answers = [
+        {label: there for label, there in file.answers[key].items() if there is not None}
+        for key in file.images
+    ]
+    if not any(answers):
+        raise RequestError(f"{labels}: nobody answered anything")
     if unknown := {label for answer in answers for label in answer} - set(judge.labels):
         raise RequestError(f"{labels}: labels that the judge does not know: {', '.join(sorted(unknown))}")
-    verdicts = judge.decide(images)
+    images = [np.asarray(open_image(labels.parent / name)) for name in file.images.values()]
+    if len(sizes := {image.shape[:2] for image in images}) > 1:
+        raise RequestError(
+            f"{labels}: expected pictures of one size, got {', '.join(map(str, sorted(sizes)))}"
+        )
+    verdicts = judge.decide(np.stack(images))
     table: dict[str, Any] = {}
     for label in sorted({label for answer in answers for label in answer}):
         rows = [row for row, answer in enumerate(answers) if label in answer]
@@ -223,7 +224,3 @@ def against_people(labels: Path, judge: MiniatureJudge, folder: Path | None = No
     ]
     verdict, true = (np.array(column, dtype=bool) for column in zip(*every, strict=True))
     return {"all": _precision_recall(verdict, true), "labels": table}
-
-
-def _open(path: Path) -> Image.Image:
-    return Image.open(path, formats=["PNG"]).convert("RGB")
