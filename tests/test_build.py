@@ -1,6 +1,7 @@
 """`negclip miniature build`: every part runs, fits the next, and is not done twice."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,15 @@ def test_a_part_that_needs_another_says_so(tmp_path: Path) -> None:
         ):
             run(out, [part], Plan.small(), quiet=True)
     assert not out.exists()
+
+
+def test_what_needs_peft_is_refused_before_hours_of_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(RequestError, match=r"few-steps needs PEFT; pip install 'negclip\[lora\]'"):
+        run(tmp_path / "out", [], Plan.small(), quiet=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_parts_are_built_in_the_order_that_they_need(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +255,7 @@ def _mark(folder: Path, part: str) -> Path:
     return folder / f"{part}.done"
 
 
-def _refuse_missing(folder: Path, chosen: list[str]) -> None:
+def _refuse_what_is_missing(folder: Path, chosen: list[str]) -> None:
     for part in chosen:
         needed = () if _mark(folder, part).exists() else _NEEDS.get(part, ())
         missing = [need for need in needed if need not in chosen and not _mark(folder, need).exists()]
@@ -263,6 +264,8 @@ def _refuse_missing(folder: Path, chosen: list[str]) -> None:
             raise RequestError(
                 f"--part {part}: it is made from {', '.join(missing)}, not in {folder}; add {more}"
             )
+    if "few-steps" in chosen and not _mark(folder, "few-steps").exists() and find_spec("peft") is None:
+        raise RequestError("the part few-steps needs PEFT; pip install 'negclip[lora]'")
 
 
 def run(
@@ -273,13 +276,13 @@ def run(
     Parts that are finished there are not built again.
 
     Raises:
-        RequestError: a part is not known, or is made from one that is neither there nor asked for; or the folder holds a
-            build with another plan.
+        RequestError: a part is not known, or is made from one that is neither there nor asked for, or needs a package that
+            is not installed; or the folder holds a build with another plan.
     """
     if unknown := [part for part in parts if part not in PARTS]:
         raise RequestError(f"part {unknown[0]!r} is not known; there are: {', '.join(PARTS)}")
     chosen = [part for part in PARTS if not parts or part in parts]
-    _refuse_missing(folder, chosen)
+    _refuse_what_is_missing(folder, chosen)
     if threads is not None:
         torch.set_num_threads(threads)
     record = folder / "plan.json"
