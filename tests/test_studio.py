@@ -6,7 +6,7 @@ from typing import Any
 from eval.arms import parse_arms
 from eval.registry import task
 from negclip_core.clip import load_clip
-from negclip_core.files import sha256_folder
+from negclip_core.files import sha256_file
 from negclip_core.models import resolve
 from pipelines.studio import Studio
 
@@ -29,7 +29,10 @@ def test_scores_hang_on_the_device_where_something_is_computed(tmp_path: Path, c
 def test_masks_hang_on_segment_anythings_weights_and_on_the_tower_that_chooses(tmp_path: Path) -> None:
     arms = "vanilla,negationclip,vanilla-refined,vanilla-proposed"
     found = _settings("refcocog", arms, tmp_path)
-    sam, looker = sha256_folder(resolve("miniature/sam")), load_clip(resolve("miniature/negationclip")).sha256
+    sam, looker = (
+        sha256_file(Path(resolve("miniature/sam")) / "model.safetensors"),
+        load_clip(resolve("miniature/negationclip")).sha256,
+    )
     assert {name: (own["sam"], own.get("looker")) for name, own in found.items()} == {
         "vanilla": (None, None), "negationclip": (None, None), "vanilla-refined": (sam, None), "vanilla-proposed": (sam, looker),
     }  # fmt: skip

@@ -276,8 +276,7 @@ def run(
     Parts that are finished there are not built again.
 
     Raises:
-        RequestError: a part is not known, or is made from one that is neither there nor asked for, or needs a package that
-            is not installed; or the folder holds a build with another plan.
+        RequestError: a part is not known, or what it needs is neither there nor asked for; the folder holds another plan.
     """
     if unknown := [part for part in parts if part not in PARTS]:
         raise RequestError(f"part {unknown[0]!r} is not known; there are: {', '.join(PARTS)}")
