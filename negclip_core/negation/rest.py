@@ -24,6 +24,7 @@ def affirmative_rest(text: str, tokens: Sequence[Token], scopes: Sequence[Scope]
     for scope in reversed(scopes):
         start, end = _position(kept, tokens, scope.cut)
         kept = _cut_affix(kept, start) if scope.span == (scope.cut[0],) * 2 else _cut(kept, start, end)
+    kept = [token for token in kept if not token.cue]  # "none of | the people", of whom something was denied
     return write(text, tidy(kept), capital=text[tokens[0].start].isupper())
 
 

@@ -62,8 +62,18 @@ def _of_noun_cue(tokens: Sequence[Token], text: str, i: int) -> Scope:
         return _verb(tokens, text, i, j)
     while word(tokens, j) in lex.ADVERBS | {"more"}:
         j += 1
+    if tokens[i].word.endswith(" of") and (host := _host_of_all(tokens, i, j)):
+        end = predicate(tokens, host, keep_places=True)
+        return Scope((i + 1, end), _denied(tokens, text, host, end), (host, end))
     pair = _neither_of(tokens, i)
     return _nouns(tokens, text, i, j, _opens_clause(tokens, pair), _nothing_before(tokens, pair))
+
+
+def _host_of_all(tokens: Sequence[Token], i: int, j: int) -> int:
+    """Where the nouns at j end, if something is denied of all of them: "none of [the people] wear hats"; else 0."""
+    end = noun_phrase(tokens, j)
+    verb = is_auxiliary(tokens, end) or is_finite(tokens, end) or word(tokens, end) in lex.HAVING
+    return end if tokens[i].word.split()[0] in ("none", "neither") and end > j and verb else 0
 
 
 def _is_flag(tokens: Sequence[Token], i: int) -> bool:
