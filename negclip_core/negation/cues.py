@@ -45,7 +45,7 @@ def _compile() -> re.Pattern[str]:
 _SCAN = _compile()
 _PARTS = ("nt", "fused", "suffix", "hyphen", "except")
 # "no furniture other than a sofa", "an empty room other than a sofa": the sofa is there.
-_EMPTY = re.compile(r"\b(?:empty|bare|blank|deserted|vacant|plain|little|few|much)\b[^.]*$", re.IGNORECASE)
+_EMPTY = re.compile(r"\b(?:empty|bare|blank|deserted|vacant|plain|little|few|much)\b", re.IGNORECASE)
 
 
 def may_hold_cue(text: str) -> bool:
@@ -80,7 +80,8 @@ def _is_exceptive(text: str, before: Cue | None, cue: Cue) -> bool:
     if text[slice(*cue.span)].lower().split()[0] not in ("other", "except"):
         return False
     denied = before is not None and "." not in text[before.span[1] : cue.span[0]]
-    return denied or _EMPTY.search(text, 0, cue.span[0]) is not None
+    sentence = text.rfind(".", 0, cue.span[0]) + 1
+    return denied or _EMPTY.search(text, sentence, cue.span[0]) is not None
 
 
 def _within(spans: list[tuple[int, int]], place: int) -> bool:
