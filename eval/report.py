@@ -157,7 +157,7 @@ def _left_out(result: TaskResult) -> list[str]:
     """A line where the task has no way to judge some of its file's items."""
     if not result.left_out:
         return []
-    kinds = ", ".join(f"{count} {kind}" for kind, count in result.left_out.items())
+    kinds = ", ".join(f"{number} {kind}" for kind, number in result.left_out.items())
     return [f"left out of the whole file, as no judge is asked about such: {kinds}"]
 
 

@@ -17,7 +17,7 @@ from eval.blind import wins
 from eval.options import Options
 from eval.records import Journal
 from eval.registry import Record, Task, TaskInfo, Values, load
-from eval.statistics import detectable, holm, mcnemar, paired_difference, sign_flips, summarise
+from eval.statistics import are_outcomes, detectable, holm, mcnemar, paired_difference, sign_flips, summarise
 from eval.units import groups_of
 from negclip_core.errors import RequestError
 
@@ -25,10 +25,8 @@ __all__ = ["Subject", "TaskResult", "check_ids", "correct", "run_task"]
 
 # What shapes no score of a picture that is there already; which items there are, their ids and marks say.
 _ONLY_GENERATION = ("limit", "batch", "pictures", "steps", "guidance_scale", "judge", "split")
-_FROM_FIRST = (
-    "identical",
-    "drift",
-)  # how far pictures are from the first arm's: in its own pairs nothing to test
+# How far pictures are from the first arm's: in its own pairs nothing to test.
+_FROM_FIRST = ("identical", "drift")
 
 
 @dataclass(frozen=True)
@@ -80,9 +78,10 @@ class TaskResult:
     def as_json(self) -> dict[str, Any]:
         """The command line's form; `paired` has "FIRST -> SECOND": metric: difference of second minus first.
 
-        "n" units are of so many "groups": photographs, or items that have none. "p" is McNemar's where the units are right or wrong, else of a permutation test; "p_holm" is corrected as in
-        `correct`; "main" is the metric that the task is judged by; "detectable" is the difference that so many pairs would show four times in five. Blind
-        arms are compared with "chance" and paired with none.
+        "n" units are of so many "groups": photographs, or items that have none. "p" is McNemar's where the units are right or
+        wrong, else of a permutation test; "p_holm" is corrected as in `correct`; "main" is the metric that the task is judged
+        by; "detectable" is the difference that so many pairs would show four times in five. Blind arms are compared with
+        "chance" and paired with none.
         "judges", for tasks of generation: questions, how many got neither yes nor no, and how far two judges agree.
         "left_out", where a task has no way to judge some of its file's items: how many, by their kind.
         """
@@ -240,7 +239,7 @@ def _pair(
            "n": len(units), "groups": max(groups) + 1}  # fmt: skip
     if len(units) > 1:
         row["detectable"] = detectable(a, b, groups)
-    if np.isin([a, b], (0.0, 1.0)).all():
+    if are_outcomes(a, b):
         test = mcnemar(a, b, groups)
         row |= {"only_first": test.only_first, "only_second": test.only_second, "p": test.p}
     else:

@@ -2,8 +2,8 @@
 
 Units that belong together (five captions of one picture, two things that one prompt denies) say less than as many that do
 not. Where `groups` say which do, their spread is that of the groups: intervals of shares count as many units as would
-be worth as much if each stood by itself (n over the design effect, never more than n; Kish 1965, Korn and Graubard 1998), numbers are resampled
-group by group, and tests swap whole groups.
+be worth as much if each stood by itself (n over the design effect, never more than n; Kish 1965, Korn and Graubard
+1998), numbers are resampled group by group, and tests swap whole groups.
 """
 
 import math
@@ -16,6 +16,7 @@ from scipy import stats
 __all__ = [
     "Estimate",
     "McNemar",
+    "are_outcomes",
     "detectable",
     "holm",
     "mcnemar",
@@ -26,10 +27,8 @@ __all__ = [
 ]
 
 _RESAMPLES = 2_000
-_SWAPS = (
-    2_000,
-    20_000,
-)  # of a permutation test; the second where the first leave p near the least they can tell
+# Of a permutation test; the second where the first leave p near the least they can tell.
+_SWAPS = (2_000, 20_000)
 _NEAR = 0.01
 
 Numbers = Sequence[float] | np.ndarray
@@ -89,7 +88,7 @@ def summarise(values: Numbers, groups: Groups = None, confidence: float = 0.95, 
     """
     x = _finite(values)
     together = _together(groups, len(x))
-    if _are_outcomes(x):
+    if are_outcomes(x):
         return _wilson(float(x.mean()), len(x), _worth(x, together), confidence)
     return _bootstrap_mean(x, together, confidence, seed)
 
@@ -108,7 +107,7 @@ def paired_difference(
     """
     a, b = _pair(first, second)
     differences, together = _finite(b - a), _together(groups, len(a))
-    if _are_outcomes(a, b):
+    if are_outcomes(a, b):
         mean, error = _shares_apart(differences, together)
         low, high = np.clip(stats.norm.interval(confidence, mean, error), -1.0, 1.0)
         return Estimate(float(differences.mean()), float(low), float(high), len(differences))
@@ -140,7 +139,7 @@ def detectable(first: Numbers, second: Numbers, groups: Groups = None, power: fl
     """The smallest mean difference that so many pairs, spread as these are, would show at the 5 % level with `power`."""
     a, b = _pair(first, second)
     differences, together = b - a, _together(groups, len(a))
-    if _are_outcomes(a, b):
+    if are_outcomes(a, b):
         _, error = _shares_apart(differences, together)
     else:
         sums = _sums(differences - differences.mean(), together)
@@ -157,7 +156,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in corrected]
 
 
-def _are_outcomes(*values: np.ndarray) -> bool:
+def are_outcomes(*values: np.ndarray) -> bool:
     """Whether all are 0 or 1."""
     return bool(np.isin(values, (0.0, 1.0)).all())
 

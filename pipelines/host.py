@@ -13,7 +13,7 @@ from negclip_core.errors import RequestError
 from negclip_core.files import read_json, sha256_file, sha256_folder
 from negclip_core.models import LORA_FILE, resolve
 
-__all__ = ["Host", "folder_about", "hush", "load_host", "loading"]
+__all__ = ["Host", "folder_about", "hush", "load_host", "loading", "need_peft"]
 
 _ABOUT = "negclip.json"
 
@@ -38,6 +38,12 @@ class Host:
         return self.about.get(setting, own)
 
 
+def need_peft(who: str) -> None:
+    """Raise RequestError, which says who needs it, where PEFT is not installed."""
+    if find_spec("peft") is None:
+        raise RequestError(f"{who} needs PEFT; pip install 'negclip[lora]'")
+
+
 def load_host(name: str, device: str, quiet: bool = False, lora: str | None = None) -> Host:
     """Load a diffusers pipeline by shipped name, hub id or folder; `quiet` hides the progress of a download.
 
@@ -47,8 +53,8 @@ def load_host(name: str, device: str, quiet: bool = False, lora: str | None = No
     Raises:
         RequestError: there is none, it cannot be loaded, or PEFT is missing for `lora`.
     """
-    if lora is not None and find_spec("peft") is None:
-        raise RequestError(f"--lora {lora}: needs PEFT; pip install 'negclip[lora]'")
+    if lora is not None:
+        need_peft(f"--lora {lora}:")
     found = resolve(name)
     if isinstance(found, Path) and not (found / "model_index.json").is_file():
         raise RequestError(f"{name}: expected a diffusers pipeline (a folder with model_index.json)")

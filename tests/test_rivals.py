@@ -10,7 +10,6 @@ import torch
 from command_line import run  # type: ignore[import-not-found]  # pytest puts tests/ on the path
 from torch.nn import functional as F
 
-import eval.rivals as folder
 from eval.arms import parse_arms, suits
 from eval.encoders import Encoder
 from eval.rivals import Rival, rival_names
@@ -121,7 +120,7 @@ def test_steering_turns_the_end_token_at_every_block(clip: Clip) -> None:
 def test_rivals_are_found_by_looking_and_say_where_they_come_from() -> None:
     assert rival_names() == ALL
     for name in ALL:
-        text = (Path(folder.__file__).parent / f"{name}.py").read_text("utf-8")
+        text = (Path(__file__).parents[1] / "eval" / "rivals" / f"{name}.py").read_text("utf-8")
         assert "Source: " in (ast.get_docstring(ast.parse(text)) or "")
 
 

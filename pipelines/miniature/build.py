@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from negclip_core.files import atomic_write_json, provenance, read_json
 from negclip_core.world.scenes import Scene
 from negclip_core.world.tokenizer import write_tokenizer
 from pipelines import synthesize, train
+from pipelines.host import need_peft
 from pipelines.miniature import (
     autoencoder,
     clip,
@@ -264,8 +264,8 @@ def _refuse_what_is_missing(folder: Path, chosen: list[str]) -> None:
             raise RequestError(
                 f"--part {part}: it is made from {', '.join(missing)}, not in {folder}; add {more}"
             )
-    if "few-steps" in chosen and not _mark(folder, "few-steps").exists() and find_spec("peft") is None:
-        raise RequestError("the part few-steps needs PEFT; pip install 'negclip[lora]'")
+    if "few-steps" in chosen and not _mark(folder, "few-steps").exists():
+        need_peft("the part few-steps")
 
 
 def run(
