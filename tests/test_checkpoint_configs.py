@@ -52,6 +52,17 @@ def test_what_config_and_weights_say_is_told(
         read_checkpoint(folder)
 
 
+@pytest.mark.parametrize("name", ["width", "layers", "vocab_size", "context_length"])
+def test_what_a_config_leaves_out_is_what_the_weights_have(
+    clip_folder: Path, tmp_path: Path, name: str
+) -> None:
+    folder = _changed(clip_folder, tmp_path / "clip", "")
+    document = json.loads((folder / CONFIG).read_text())
+    said = document["model_cfg"]["text_cfg"].pop(name)
+    (folder / CONFIG).write_text(json.dumps(document))
+    assert read_checkpoint(folder).config["text_cfg"][name] == said
+
+
 @pytest.mark.parametrize(("part", "kind"), [("text_cfg", "text"), ("vision_cfg", "image")])
 def test_a_width_of_perceptrons_that_the_weights_have_not_is_told(
     clip_folder: Path, tmp_path: Path, part: str, kind: str

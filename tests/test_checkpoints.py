@@ -229,8 +229,11 @@ def test_text_encoders_inside_stable_diffusion_files(
     inside |= {second + name: tensor for name, tensor in others.items()}
     inside["model.diffusion_model.input_blocks.0.0.weight"] = torch.zeros(3)
     save_file({name: tensor.contiguous() for name, tensor in inside.items()}, tmp_path / "sdxl.safetensors")
-    with pytest.raises(RequestError, match="holds one of width 64, one of width 96; name the architecture"):
-        read_checkpoint(tmp_path / "sdxl.safetensors")
+    for width in (None, 80):  # 80: neither has it
+        with pytest.raises(
+            RequestError, match="holds one of width 64, one of width 96; name the architecture"
+        ):
+            read_checkpoint(tmp_path / "sdxl.safetensors", width)
     assert_same(read_checkpoint(tmp_path / "sdxl.safetensors", 96).weights, others)
     text = {k: v for k, v in canonical.items() if not k.startswith("visual.") and k != "logit_scale"}
     assert_same(read_checkpoint(tmp_path / "sdxl.safetensors", 64).weights, text)
