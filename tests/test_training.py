@@ -190,7 +190,7 @@ def test_the_rate_rises_and_falls_as_the_recipe_says(clip: Clip, data: TrainingS
     rates = []
     while not begun.is_over:
         begun.take_step(rows)
-        rates.append(begun.optimizer.param_groups[0]["lr"])
+        rates.append(begun.optimizers["optimizer"].param_groups[0]["lr"])
     # Of 1e-3: a quarter more each step until all of it, times half a cosine over eight steps.
     rise = [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]
     fall = [math.cos(math.pi * step / 16) ** 2 for step in range(8)]

@@ -18,7 +18,7 @@ class Recipe:
 
     about: str
     objectives: tuple[dict[str, Any], ...]  # settings by name; "every": n computes one at each n-th step only
-    learning_rate: float
+    learning_rate: float  # AdamW's
     batch_size: int  # captions a step
     epochs: int
     rows: str = "absent"  # "absent": images that lack the thing; "all": also those that hold it
@@ -28,6 +28,9 @@ class Recipe:
     warm_up: int = 0  # steps in which the learning rate rises to its full
     decay: bool = False  # the learning rate falls to zero along half a cosine; else it stays
     patience: int = 0  # epochs without a better validation loss after which a run ends; 0: all epochs are run
+    muon_rate: float = (
+        0.0  # the learning rate of Muon on the matrices of the blocks; 0: AdamW on these as well
+    )
     lora_rank: int = 0  # train updates of this rank of the text tower's matrices, and nothing else
     frozen: tuple[str, ...] = ("visual.", "ln_final.")  # how parameters' names begin; the paper's choice
 
@@ -41,7 +44,7 @@ class Recipe:
 
 
 _RANGES: dict[str, tuple[float, float]] = {
-    "learning_rate": (0, 1e3), "batch_size": (1, 2**24), "epochs": (1, 10**6), "seed": (0, 2**31), "warm_up": (0, 10**9),
+    "learning_rate": (0, 1e3), "muon_rate": (0, 1e3), "batch_size": (1, 2**24), "epochs": (1, 10**6), "seed": (0, 2**31), "warm_up": (0, 10**9),
     "patience": (0, 10**6), "lora_rank": (0, 2**16),
 }  # fmt: skip
 _CHOICES = {"rows": ("absent", "all"), "split": ("image", "caption")}

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from open_clip.model import CLIP
-from torch import Tensor
+from torch import Tensor, nn
 
 from negclip_core.errors import UnfinishedWork
 from negclip_core.precision import mixed_precision
 from negclip_core.training import processes
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.low_rank import add_low_rank, is_low_rank
+from negclip_core.training.muon import Muon
 from negclip_core.training.objectives import Situation, create
 from negclip_core.training.recipe import Recipe
 from negclip_core.training.states import States
@@ -28,7 +29,7 @@ def _without_every(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 class Run:
-    """A student and its frozen teacher, the optimizer, and how far it has got: what a checkpoint holds."""
+    """A student and its frozen teacher, the optimizers, and how far it has got: what a checkpoint holds."""
 
     def __init__(
         self, model: CLIP, recipe: Recipe, data: TrainingSet, per_epoch: int, host: Any = None,
@@ -48,7 +49,8 @@ class Run:
         self.objectives = [
             (entry.get("every", 1), create(_without_every(entry))) for entry in recipe.objectives
         ]
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=recipe.learning_rate, fused=True)
+        self.optimizers = _optimizers(self.parameters, recipe)
+        self.rates = [optimizer.defaults["lr"] for optimizer in self.optimizers.values()]
         self.step, self.seconds = 0, 0.0
         self.per_epoch, self.total = per_epoch, per_epoch * recipe.epochs
         self.losses: list[float] = []
@@ -73,9 +75,9 @@ class Run:
         """One optimizer step on the rows; returns the loss. Raises UnfinishedWork if that is no number any more."""
         # All that is random in a step follows from its number, so that a resumed run repeats it.
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * self.rate()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer, rate in zip(self.optimizers.values(), self.rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * self.rate()
+            optimizer.zero_grad(set_to_none=True)
         loss = self.loss(rows, self.step)
         if loss.requires_grad:  # not where nothing of these rows concerns the objectives that are due
             loss.backward()
@@ -83,7 +85,8 @@ class Run:
         if not math.isfinite(value):
             raise UnfinishedWork(f"the loss became {value} at step {self.step}; lower --learning-rate")
         processes.average_gradients(self.parameters.values())
-        self.optimizer.step()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
         self.step += 1
         return value
 
@@ -103,7 +106,7 @@ class Run:
         parts = {name: p.detach() for name, p in self.parameters.items()}
         states.save(
             {"step": self.step, "seconds": self.seconds, "losses": self.losses, "best": self.best,
-             "parameters": parts, "optimizer": self.optimizer.state_dict(),
+             "parameters": parts, **{name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
              "recipe": json.dumps(asdict(self.recipe), sort_keys=True), "made_of": json.dumps(self.made_of)}
         )  # fmt: skip
 
@@ -123,7 +126,23 @@ class Run:
             with torch.no_grad():
                 for name, parameter in self.parameters.items():
                     parameter.copy_(state["parameters"][name])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state[name])
+
+
+def _optimizers(parameters: Mapping[str, nn.Parameter], recipe: Recipe) -> dict[str, torch.optim.Optimizer]:
+    """AdamW, and Muon for the matrices of the blocks where the recipe has it, by their names in a state."""
+    matrices = {
+        name: p for name, p in parameters.items() if recipe.muon_rate and "resblocks." in name and p.ndim == 2
+    }
+    others = [p for name, p in parameters.items() if name not in matrices]
+    found: dict[str, torch.optim.Optimizer] = {}
+    if others:
+        found["optimizer"] = torch.optim.AdamW(others, lr=recipe.learning_rate, fused=True)
+    if matrices:
+        # Weights that decay would leave vanilla's for nothing.
+        found["muon"] = Muon(matrices.values(), lr=recipe.muon_rate, weight_decay=0.0)
+    return found
 
 
 def _settings(recipe: str) -> dict[str, Any]:

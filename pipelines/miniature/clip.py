@@ -19,12 +19,12 @@ from torch.nn import functional as F
 from negclip_core.captions.phrasings import negate
 from negclip_core.precision import mixed_precision
 from negclip_core.training.fit import Average, fit
+from negclip_core.training.muon import optimizers
 from negclip_core.training.text import cut, text_states
 from negclip_core.world.catalog import absence, split_of
 from negclip_core.world.language import caption, place_phrase, preposition, thing_phrase
 from negclip_core.world.scenes import Scene
 from pipelines.miniature.labels import table
-from pipelines.miniature.muon import optimizers
 from pipelines.miniature.scene_tower import NO_PLACE, SceneTower
 
 __all__ = [

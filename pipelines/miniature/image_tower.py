@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from negclip_core.precision import mixed_precision
 from negclip_core.training.fit import Average, fit
+from negclip_core.training.muon import optimizers
 from negclip_core.world.catalog import COLOURS, KINDS, PLACES
 from negclip_core.world.scenes import Scene
 from pipelines.miniature.data import Pictures
 from pipelines.miniature.labels import FACTS, MOST_THINGS, ThingTable, table
-from pipelines.miniature.muon import optimizers
 from pipelines.miniature.scene_tower import NO_PLACE, SceneTower
 
 __all__ = ["MEAN", "STD", "Heads", "augment", "build", "crops", "normalise", "span"]

@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from negclip_core.precision import mixed_precision
 from negclip_core.training.fit import Average, fit, kept
+from negclip_core.training.muon import optimizers
 from negclip_core.world.scenes import Scene
 from pipelines.miniature.autoencoder import LATENT_CHANNELS, to_tensor
 from pipelines.miniature.clip import TEXT_WIDTH, pretraining_caption
 from pipelines.miniature.data import Pictures
-from pipelines.miniature.muon import optimizers
 
 __all__ = ["build", "create", "scheduler"]
 

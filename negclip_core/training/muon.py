@@ -55,7 +55,8 @@ class Muon(torch.optim.Optimizer):
 def optimizers(
     parameters: Iterable[tuple[str, Tensor]], inside: Callable[[str, Tensor], bool], adam_rate: float
 ) -> list[torch.optim.Optimizer]:
-    """Muon on the named parameters that are `inside` a model's blocks, AdamW on its ends, norms and biases."""
+    """For a model trained from nothing: Muon on the named parameters that are `inside` its blocks, AdamW on its ends,
+    norms and biases."""
     matrices: list[Tensor] = []
     rest: list[Tensor] = []
     for name, parameter in parameters:
