@@ -65,12 +65,13 @@ def _step(path: Path) -> int:
     return int(torch.load(path, weights_only=True)["step"])
 
 
-def test_a_run_stopped_at_any_step_equals_one_that_was_not(begin: Train) -> None:
-    whole = begin("whole.ckpt")
+@pytest.mark.parametrize("muon_rate", [0.0, 0.01])
+def test_a_run_stopped_at_any_step_equals_one_that_was_not(begin: Train, muon_rate: float) -> None:
+    whole = begin("whole.ckpt", muon_rate=muon_rate)
     for stop in range(1, STEPS + 1):
         with pytest.raises(KeyboardInterrupt):
-            begin(f"{stop}.ckpt", stop=stop)
-        assert _same(begin(f"{stop}.ckpt"), whole), stop
+            begin(f"{stop}.ckpt", stop=stop, muon_rate=muon_rate)
+        assert _same(begin(f"{stop}.ckpt", muon_rate=muon_rate), whole), stop
 
 
 def test_a_stopped_run_reports_no_step_that_it_had_kept_again(begin: Train) -> None:

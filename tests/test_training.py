@@ -200,6 +200,22 @@ def test_the_rate_rises_and_falls_as_the_recipe_says(clip: Clip, data: TrainingS
     assert Run(clip.model, _recipe(), data, per_epoch=4).rate() == 1
 
 
+def test_muon_turns_the_matrices_of_the_blocks_and_nothing_else(clip: Clip, data: TrainingSet) -> None:
+    begun = Run(clip.model, _recipe(learning_rate=1e-4, muon_rate=0.01, warm_up=2), data, per_epoch=4)
+    before = {name: parameter.detach().clone() for name, parameter in begun.parameters.items()}
+    begun.take_step(torch.arange(4))
+    moved = {name: p.detach() - before[name] for name, p in begun.parameters.items()}
+    matrices = [name for name in moved if "resblocks" in name and moved[name].ndim == 2]
+    assert len(matrices) == 4 * len(clip.model.transformer.resblocks)
+    for name in matrices:
+        rows, columns = moved[name].shape
+        # Half the rate in the first of two steps of rising; the iteration leaves singular values within .7 to 1.2.
+        turned = torch.linalg.svdvals(moved[name]) / (0.005 * max(1, rows / columns) ** 0.5)
+        assert turned[0] < 1.25 and turned[3] > 0.6, name  # few words: a gradient of low rank
+    assert all(moved[name].abs().max() <= 0.51e-4 for name in moved if name not in matrices)
+    assert moved["token_embedding.weight"].abs().max() > 0.49e-4
+
+
 def test_each_step_of_each_seed_has_noise_of_its_own(
     clip: Clip, data: TrainingSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
