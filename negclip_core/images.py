@@ -55,6 +55,8 @@ def _opened(path: str | Path, content: BinaryIO | None) -> Iterator[Image.Image]
         ) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise RequestError(f"{path}: expected a picture ({', '.join(_FORMATS)}), got {error}") from error
+    except MemoryError as error:  # a part of a damaged file may say that it has gigabytes
+        raise RequestError(f"{path}: takes more memory than there is; save it anew, or smaller") from error
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -94,6 +95,21 @@ def test_an_image_of_more_pixels_than_a_picture_has_is_refused_at_once(tmp_path:
     Image.new("1", (10_000, 9_001)).save(path)
     with pytest.raises(RequestError, match="10000 x 9001 pixels, more than 90,000,000"):
         open_image(path)
+
+
+def test_a_picture_whose_parts_say_that_they_are_gigabytes_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 20)).save(tmp_path / "said.png")
+    content = (tmp_path / "said.png").read_bytes()
+    at = content.index(b"IDAT")
+    (tmp_path / "said.png").write_bytes(content[: at - 4] + b"\xff" * 4 + content[at:])
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, limits[1]))
+        with pytest.raises(RequestError, match=r"said\.png: takes more memory than there is"):
+            open_image(tmp_path / "said.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def test_halves_of_surrogate_pairs_become_the_sign_for_what_is_none() -> None:
