@@ -12,6 +12,7 @@ __all__ = ["read_answers", "read_captions_file", "read_instances", "read_questio
 
 _Kinds = type[Any] | tuple[type[Any], ...]
 _KEY = (int, str)
+_SAID = ("name", "plural", "question")  # texts that must hold a word
 _LARGEST = 2**63  # whole numbers beyond are more than the journal can hold
 
 
@@ -107,6 +108,8 @@ def _check_value(entry: Mapping[str, Any], name: str, kinds: _Kinds) -> None:
     value = entry[name]
     if not isinstance(value, kinds) or (isinstance(value, int) and not -_LARGEST <= value < _LARGEST):
         raise ValueError(f"{name} of {_short(entry)}")
+    if name in _SAID and not value.split():
+        raise ValueError(f"no word in {name} of {_short(entry)}")
 
 
 def _known(entry: Mapping[str, Any], name: str, ids: Container[Any]) -> None:

@@ -21,7 +21,7 @@ from negclip_core.training import processes
 __all__ = ["States"]
 
 _DAMAGE = (
-    AttributeError, BadZipFile, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError,
+    AssertionError, AttributeError, BadZipFile, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError,
     struct.error, zlib.error,
 )  # fmt: skip
 _ANEW = "give another --out, or delete it to start anew"
