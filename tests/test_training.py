@@ -209,9 +209,10 @@ def test_muon_turns_the_matrices_of_the_blocks_and_nothing_else(clip: Clip, data
     assert len(matrices) == 4 * len(clip.model.transformer.resblocks)
     for name in matrices:
         rows, columns = moved[name].shape
-        # Half the rate in the first of two steps of rising; the iteration leaves singular values within .7 to 1.2.
+        # Half the rate in the first of two steps of rising; the iteration brings singular values to between .7 and
+        # 1.2, all but the faintest of a gradient that four short captions give.
         turned = torch.linalg.svdvals(moved[name]) / (0.005 * max(1, rows / columns) ** 0.5)
-        assert turned[0] < 1.25 and turned[3] > 0.6, name  # few words: a gradient of low rank
+        assert 0.6 < turned[0] < 1.25 and turned[1] > 0.6, name
     assert all(moved[name].abs().max() <= 0.51e-4 for name in moved if name not in matrices)
     assert moved["token_embedding.weight"].abs().max() > 0.49e-4
 

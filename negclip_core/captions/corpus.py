@@ -86,14 +86,15 @@ def _open(path: Path, wanted: str | None, images: bool) -> Source:
     with readable(path):
         frame = table.select([column, image] if image else [column])
         kind = frame.collect_schema()[column]
-        rows = frame.select(pl.len()).collect().item() if path.suffix == ".parquet" else None
     text = pl.col(column)
     if kind == pl.Binary:
         text = text.map_elements(lambda raw: raw.decode("utf-8", "replace"), return_dtype=pl.String)
     elif kind not in (pl.String, pl.Categorical, pl.Enum):
         raise RequestError(f"{path}: column {column!r} holds {kind}, not text; name another with --column")
     named = pl.col(image).cast(pl.String).fill_null("") if image else pl.lit("")
-    return Source(path, column, rows, frame.select(text.cast(pl.String).alias("text"), named.alias("image")))
+    return Source(
+        path, column, table.rows, frame.select(text.cast(pl.String).alias("text"), named.alias("image"))
+    )
 
 
 def _named(path: Path, table: Table, names: Sequence[str], what: str) -> str:

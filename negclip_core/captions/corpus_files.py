@@ -28,15 +28,17 @@ if TYPE_CHECKING:
 __all__ = ["Table", "files_of", "open_table", "readable"]
 
 _PACKED = (".gz", ".zst")
+_ROWS = 65_536  # read at a time
 _FIRST = 100  # rows among which names are looked for, where a file does not list them
 
 
 @dataclass(frozen=True)
 class Table:
-    """A file's columns, and a function that gives some of them as a frame."""
+    """A file's columns, a function that gives some of them as a frame, and how many rows it has where it tells."""
 
     columns: list[str]
     select: "Callable[[Sequence[str]], pl.LazyFrame]"
+    rows: int | None = None
 
 
 def files_of(path: Path) -> list[Path]:
@@ -76,21 +78,41 @@ def open_table(path: Path) -> Table:
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Turns what reading a file may raise into one line."""
-    from polars.exceptions import PanicException, PolarsError
+    from polars.exceptions import PolarsError
 
     try:
         yield
-    # A panic is what Polars' readers may end in where a file is spoiled; Python counts it with interruptions.
-    except (OSError, ValueError, RecursionError, PolarsError, PanicException) as error:
+    except (OSError, ValueError, RecursionError, PolarsError) as error:
         reason = getattr(error, "strerror", None) or reason_of(error)
         raise RequestError(f"{path}: cannot be read ({reason})") from error
 
 
 def _parquet(path: Path) -> Table:
+    # By PyArrow: Polars' own reader ends the process where a spoiled page asks for more memory than there can be.
     import polars as pl
+    from polars.io.plugins import register_io_source
 
-    frame = pl.scan_parquet(path, glob=False)
-    return Table(frame.collect_schema().names(), frame.select)
+    try:
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise RequestError(f"{path}: reading .parquet needs PyArrow; pip install 'negclip[scale]'") from error
+
+    def batches(
+        columns: list[str] | None, predicate: "pl.Expr | None", count: int | None, size: int | None
+    ) -> "Iterator[pl.DataFrame]":
+        left = rows if count is None else count
+        with ParquetFile(path) as opened:
+            for batch in opened.iter_batches(size or _ROWS, columns=columns):
+                batch.validate(full=True)  # Polars takes it as it is, and panics later where it is no UTF-8
+                frame = pl.DataFrame(batch).head(left)
+                left -= len(frame)
+                yield frame if predicate is None else frame.filter(predicate)
+                if not left:
+                    return
+
+    with ParquetFile(path) as file:
+        rows, schema = file.metadata.num_rows, pl.DataFrame(file.schema_arrow.empty_table()).schema
+    return Table(schema.names(), register_io_source(batches, schema=schema).select, rows)
 
 
 def _separated(path: Path, separator: str, quote: str | None) -> Table:
