@@ -11,7 +11,7 @@ from negclip_core.clip import Clip, load_clip
 from negclip_core.errors import RequestError
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.objectives import Situation, create
-from negclip_core.training.objectives.existence import known_pictures
+from negclip_core.training.objectives.existence import alike
 from negclip_core.training.objectives.token_targets import (
     after_prefix,
     attainable,
@@ -154,7 +154,7 @@ def test_pictures_are_paired_with_those_most_like_them(data: TrainingSet) -> Non
     features = torch.stack([angles.cos(), angles.sin()], 1)
     holds = data.holds.clone()
     holds[rows[:2]] = False
-    found = known_pictures(TrainingSet(**{**vars(data), "features": features, "holds": holds}))
+    found = alike(TrainingSet(**{**vars(data), "features": features, "holds": holds}))
     holding, nearest = found[data.absent.names.index("car")]
     assert holding.tolist() == [0, 1]
     assert nearest[:, 0].tolist() == [7, 5]
@@ -172,7 +172,7 @@ def test_what_is_held_back_for_validation_is_not_looked_at(clip: Clip, data: Tra
     holding, lacking = seen.pictures_of(car)
     assert (holding.tolist(), lacking.tolist()) == ([1], [2, 3, 4, 6, 7, 8, 9, 10, 11])
     assert not any(len(pictures) for pictures in seen.pictures_of(tree))
-    assert known_pictures(seen)[tree][1].numel() == 0
+    assert alike(seen)[tree][1].numel() == 0
     # The way from a car is that of the other captions alone, and from a tree there is none.
     found = ways(clip.model, seen)
     held = rows[[0, 5]]

@@ -213,7 +213,8 @@ def test_muon_turns_the_matrices_of_the_blocks_and_nothing_else(clip: Clip, data
         # 1.2, all but the faintest of a gradient that four short captions give.
         turned = torch.linalg.svdvals(moved[name]) / (0.005 * max(1, rows / columns) ** 0.5)
         assert 0.6 < turned[0] < 1.25 and turned[1] > 0.6, name
-    assert all(moved[name].abs().max() <= 0.51e-4 for name in moved if name not in matrices)
+    # AdamW's first step is half its rate, and what weight decay takes of the largest weights.
+    assert all(moved[name].abs().max() <= 0.55e-4 for name in moved if name not in matrices)
     assert moved["token_embedding.weight"].abs().max() > 0.49e-4
 
 

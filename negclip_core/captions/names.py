@@ -100,6 +100,10 @@ class Names:
             return frozenset({thing.lower(), plural(thing.lower())})
         return frozenset(form for form, means in self.same.items() if means == name)
 
+    def narrower_than(self, thing: str) -> frozenset[str]:
+        """The names of what is such a thing for certain: "man", "men", "girl", ... of "person"."""
+        return frozenset(form for form, things in self.narrower.items() if things == {thing})
+
     def among(self, thing: str, kinds: Collection[str]) -> bool | None:
         """Whether a thing is one of the categories found in an image; None where they do not tell."""
         word = thing.lower()

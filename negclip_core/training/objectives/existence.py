@@ -15,24 +15,27 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from negclip_core.training.data import TrainingSet
+from negclip_core.training.mentions import believed
 from negclip_core.training.objectives import Situation
 from negclip_core.training.packed import pooled
 from negclip_core.training.text import says_nothing
 
-__all__ = ["Objective", "known_pictures"]
+__all__ = ["Objective", "alike"]
 
+_AT_ONCE = 4096  # pictures that are held against all others
 _NEAREST = 8  # pictures without the thing, of which one is drawn for each with it
 
 
-def known_pictures(data: TrainingSet) -> list[tuple[Tensor, Tensor]]:
-    """For each thing the images that are known to hold it, int64 [n], and for each the nearest of those known to lack
-    it, [n, up to `_NEAREST`], nearest first; images are rows of `data.features`."""
+def alike(data: TrainingSet) -> list[tuple[Tensor, Tensor]]:
+    """For each thing the pictures that hold it, int64 [n], and for each the nearest of those that lack it, [n, up to
+    `_NEAREST`], nearest first; rows of `data.features`."""
     found = []
-    for thing in range(len(data.absent.names)):
-        holding, lacking = data.pictures_of(thing)
-        near = data.features[holding] @ data.features[lacking].T
-        order = near.topk(min(_NEAREST, len(lacking)), dim=1).indices if len(holding) else near.long()
-        found.append((holding, lacking[order]))
+    for holding, lacking in believed(data):
+        nearest = [torch.empty(0, min(_NEAREST, len(lacking)), dtype=torch.long)]
+        for some in holding.split(_AT_ONCE):
+            near = data.features[some] @ data.features[lacking].T
+            nearest.append(lacking[near.topk(nearest[0].shape[1], dim=1).indices])
+        found.append((holding, torch.cat(nearest)))
     return found
 
 
@@ -44,12 +47,12 @@ class Objective:
     scale: float = 30.0
     pairs: int = 32  # for each sentence
     margin: float = 0.0  # by which the negated sentence has to win, in cosine
-    _known: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list, init=False)
+    _alike: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list, init=False)
 
     def __call__(self, now: Situation) -> Tensor:
         data = now.data
-        if not self._known:
-            self._known.append(known_pictures(data))
+        if not self._alike:
+            self._alike.append(alike(data))
         rows, images = self._drawn(now)
         if not rows:
             return torch.zeros((), device=data.device)
@@ -67,10 +70,10 @@ class Objective:
         denied = data.absent[now.rows]
         alone = says_nothing(data.affirmative[now.rows]) & (denied.sum(1) == 1)
         for row, thing in zip(now.rows[alone].tolist(), denied[alone].int().argmax(1).tolist(), strict=True):
-            holding, alike = self._known[0][thing]
-            if alike.numel():
+            holding, near = self._alike[0][thing]
+            if near.numel():
                 chosen = torch.randint(len(holding), (self.pairs,))
-                nearest = torch.randint(alike.shape[1], (self.pairs,))
+                nearest = torch.randint(near.shape[1], (self.pairs,))
                 rows.append(row)
-                images.append(torch.cat([alike[chosen, nearest], holding[chosen]]))
+                images.append(torch.cat([near[chosen, nearest], holding[chosen]]))
         return rows, images

@@ -1,0 +1,98 @@
+"""Which pictures hold a thing and which lack it, by what their captions mention.
+
+    P(holds | v) = s(v) / c,    s(v) = P(mentioned | v),    c = mean of s over the pictures whose captions mention the thing
+
+(Elkan and Noto 2008, learning from positive and unlabelled examples). A caption that mentions a car tells that one is there; one
+that does not tells little. But a picture that is like those whose captions mention cars in nothing that matters most likely has
+none. s is a linear probe of the image embeddings, all that a text embedding can tell pictures apart by.
+
+Captions that deny a thing know it of few pictures, and of none in places where training denies it nowhere. A sentence that is
+only held against those leans one way in all others.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from negclip_core.training.data import TrainingSet
+from negclip_core.training.text import cut
+
+__all__ = ["Pictures", "believed", "mentioned"]
+
+_AT_ONCE = 65_536  # captions
+_MOST = 20_000  # pictures that the probe is fitted to
+_SCALE = 10.0  # of the embeddings, which are of unit length
+_DECAY = 1e-5
+_LACKING = 0.25  # P(holds) below which a picture that is not said to hold a thing lacks it
+_TRUST = 0.95  # of what is known, which the probe has to get right
+
+
+class Pictures(NamedTuple):
+    """Of one thing, rows of `TrainingSet.features`, ascending, int64 [n] each."""
+
+    holding: Tensor
+    lacking: Tensor
+
+
+def mentioned(data: TrainingSet) -> Tensor:
+    """Which things the captions to train on mention of each picture, bool [images, things]; never "hat of man"."""
+    found = torch.zeros(len(data.features), len(data.words), dtype=torch.bool)
+    rows = torch.nonzero(data.training & (data.image >= 0))[:, 0]
+    for some in rows.split(_AT_ONCE):
+        ids, images = cut(data.caption[some]), data.image[some]
+        for thing, forms in enumerate(data.words):
+            for form in forms:
+                if len(form) <= ids.shape[1]:
+                    there = (ids.unfold(1, len(form), 1) == torch.tensor(form)).all(-1).any(1)
+                    found[images[there], thing] = True
+    return found
+
+
+def believed(data: TrainingSet) -> list[Pictures]:
+    """For each thing the pictures that hold it and those that lack it: known from captions that deny it, or else believed.
+
+    What the probe gets wrong too often of the known ones is believed of no picture.
+    """
+    known = [Pictures(*data.pictures_of(thing)) for thing in range(len(data.absent.names))]
+    named = mentioned(data)
+    if not named.any():
+        return known
+    seen = data.image[data.training & (data.image >= 0)].unique()
+    share = _share_mentioned(data.features, named, seen)
+    found = []
+    for thing, (holding, lacking) in enumerate(known):
+        said = named[seen, thing]
+        c = share[seen[said], thing].mean() if said.any() else torch.tensor(float("nan"))
+        chance = share[:, thing] / c
+        right = torch.stack([(chance[holding] >= 0.5).float().mean(), (chance[lacking] < 0.5).float().mean()])
+        if not right.mean() >= _TRUST:  # nor where nothing is known
+            found.append(Pictures(holding, lacking))
+            continue
+        holds, lacks = (torch.zeros(len(data.features), dtype=torch.bool) for _ in range(2))
+        holds[seen], lacks[seen] = said, ~said & (chance[seen] < _LACKING)
+        holds[holding], lacks[holding] = True, False
+        holds[lacking], lacks[lacking] = False, True
+        found.append(Pictures(torch.nonzero(holds)[:, 0], torch.nonzero(lacks)[:, 0]))
+    return found
+
+
+def _share_mentioned(features: Tensor, named: Tensor, seen: Tensor) -> Tensor:
+    """s(v) of each picture and thing, float32 [images, things]: logistic regression, all things side by side."""
+    some = seen[torch.randperm(len(seen), generator=torch.Generator().manual_seed(0))[:_MOST]]
+    inputs, labels = _SCALE * features[some], named[some].float()
+    weight = torch.zeros(features.shape[1], labels.shape[1], requires_grad=True)
+    bias = torch.zeros(labels.shape[1], requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        errors = F.binary_cross_entropy_with_logits(inputs @ weight + bias, labels, reduction="none")
+        total = errors.mean(0).sum() + _DECAY * weight.square().sum()
+        total.backward()
+        return total
+
+    optimizer.step(loss)
+    with torch.no_grad():
+        return torch.sigmoid(_SCALE * features @ weight + bias)
