@@ -78,11 +78,12 @@ def open_table(path: Path) -> Table:
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Turns what reading a file may raise into one line."""
-    from polars.exceptions import PolarsError
+    from polars.exceptions import PanicException, PolarsError
 
     try:
         yield
-    except (OSError, ValueError, RecursionError, PolarsError) as error:
+    # A panic is what Polars may end in where a file is spoiled; Python counts it with interruptions.
+    except (OSError, ValueError, RecursionError, PolarsError, PanicException) as error:
         reason = getattr(error, "strerror", None) or reason_of(error)
         raise RequestError(f"{path}: cannot be read ({reason})") from error
 
@@ -93,6 +94,7 @@ def _parquet(path: Path) -> Table:
     from polars.io.plugins import register_io_source
 
     try:
+        import pyarrow
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise RequestError(f"{path}: reading .parquet needs PyArrow; pip install 'negclip[scale]'") from error
@@ -104,15 +106,24 @@ def _parquet(path: Path) -> Table:
         with ParquetFile(path) as opened:
             for batch in opened.iter_batches(size or _ROWS, columns=columns):
                 batch.validate(full=True)  # Polars takes it as it is, and panics later where it is no UTF-8
-                frame = pl.DataFrame(batch).head(left)
+                # Column by column: what else the file says of itself may be no UTF-8 either.
+                held = zip(batch.schema.names, batch.columns, strict=True)
+                frame = pl.DataFrame({name: pl.from_arrow(column) for name, column in held}).head(left)
                 left -= len(frame)
                 yield frame if predicate is None else frame.filter(predicate)
                 if not left:
                     return
 
+    def select(names: Sequence[str]) -> pl.LazyFrame:
+        nothing = {name: pl.from_arrow(pyarrow.array([], kinds[name])) for name in names}
+        return register_io_source(batches, schema=pl.DataFrame(nothing).schema).select(names)
+
     with ParquetFile(path) as file:
-        rows, schema = file.metadata.num_rows, pl.DataFrame(file.schema_arrow.empty_table()).schema
-    return Table(schema.names(), register_io_source(batches, schema=schema).select, rows)
+        rows, schema = file.metadata.num_rows, file.schema_arrow
+    kinds = dict(zip(schema.names, schema.types, strict=True))
+    if len(kinds) < len(schema.names):
+        raise ValueError("two columns have one name")
+    return Table(schema.names, select, rows)
 
 
 def _separated(path: Path, separator: str, quote: str | None) -> Table:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ _SHARES = {"before": 0.55, "after": 0.3, "affix": 0.15}
 _EXISTENCE = (
     0.5  # share of answers about presence that become a sentence of their own ("There are no cars here.")
 )
+_UNSTOPPED = 0.5  # share of those that end without their full stop, as people type them
 _TRIES = 6
 # "a man in red", but not "a man in the" park.
 _WEARER = r"\ba (?:\w+ )?{noun}(?: in (?!the\b|this\b|it\b|sight\b)\w+)?\b{nothing_worn}"
@@ -63,8 +65,11 @@ class PhrasingWriter:
         claim = claims[0]
         prep, _, place = image.get("where", "").partition(" the ")
         if claim.how == "there" and rng.random() < _EXISTENCE:
-            return negated("", [self._absence(claim)], rng, family="existence", split=self.split, place=place,
+            said = negated("", [self._absence(claim)], rng, family="existence", split=self.split, place=place,
                            prep=prep)  # fmt: skip
+            if rng.random() < _UNSTOPPED:
+                said = replace(said, text=said.text.rstrip("."), asserted=said.asserted.rstrip("."))
+            return said
         if claim.how == "worn":
             return self._worn(f"a {claim.of}", claims, rng)
         return self.write(image, caption, claims, rng)

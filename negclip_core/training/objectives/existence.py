@@ -1,11 +1,11 @@
 """Sentences that only say whether something is there ("there are no cars"), each against many pictures at once.
 
-L = BCE(s · ((t_negated - t_asserted) · v - m), v lacks the thing),  over pairs of pictures that are alike but for the thing
+L = BCE(s · (t_negated - t_asserted) · v, v lacks the thing),  over pairs of pictures that are alike but for the thing
 
 One picture a sentence teaches a tower what pictures that lack cars have in common, and mostly that is not to be a street.
 Of each picture that holds the thing, here are the nearest ones that lack it: what is left to tell the two apart is the
-thing. A phrasing that training never showed is moved only part of the way by its "no", so that the negated sentence is
-asked to win by a margin m in those that it does show.
+thing. Which pictures hold it and which lack it is known of few and believed of many (`negclip_core.training.mentions`):
+of every place, or the sentence would lean one way where training denies the thing nowhere.
 """
 
 from dataclasses import dataclass, field
@@ -46,7 +46,6 @@ class Objective:
     weight: float = 1.0
     scale: float = 30.0
     pairs: int = 32  # for each sentence
-    margin: float = 0.0  # by which the negated sentence has to win, in cosine
     _alike: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list, init=False)
 
     def __call__(self, now: Situation) -> Tensor:
@@ -60,9 +59,7 @@ class Objective:
         negated, asserted = (F.normalize(pooled(now.student, ids).float(), dim=-1) for ids in texts)
         ahead = torch.einsum("nd,npd->np", negated - asserted, data.seen(torch.stack(images)))
         lacks = (torch.arange(ahead.shape[1], device=ahead.device) < self.pairs).float()
-        return self.weight * F.binary_cross_entropy_with_logits(
-            self.scale * (ahead - self.margin), lacks.expand_as(ahead)
-        )
+        return self.weight * F.binary_cross_entropy_with_logits(self.scale * ahead, lacks.expand_as(ahead))
 
     def _drawn(self, now: Situation) -> tuple[list[int], list[Tensor]]:
         """The batch's rows that say nothing else, and images for each: first those that lack the thing."""

@@ -1,0 +1,98 @@
+"""Pictures that hold a thing or lack it, as captions tell: known where they deny it, believed where they only mention it."""
+
+from pathlib import Path
+
+import torch
+from torch.nn.functional import normalize
+
+from negclip_core.clip import Clip
+from negclip_core.training.captions_file import NegatedCaption
+from negclip_core.training.data import TrainingSet
+from negclip_core.training.features import Features
+from negclip_core.training.mentions import believed, mentioned
+from negclip_core.training.tables import caption_tables
+
+_EACH = 40  # pictures of a street and of a park; the second half of each has a car
+_SILENT = 0.25  # share of the pictures with a car whose caption does not say so
+
+
+def _holds_car(picture: int) -> bool:
+    return picture % _EACH >= _EACH // 2
+
+
+def _says_car(picture: int) -> bool:
+    return _holds_car(picture) and picture % _EACH >= _EACH // 2 * (1 + _SILENT)
+
+
+def _captions() -> list[NegatedCaption]:
+    """Cars are denied, rightly or not, of every fourth street; of parks, which have cars too, only trees are."""
+    found = []
+    for picture in range(2 * _EACH):
+        place = "a street" if picture < _EACH else "a park"
+        caption = f"{place} with two cars" if _says_car(picture) else place
+        thing, holds = (
+            ("car", not _holds_car(picture)) if place == "a street" and picture % 4 == 0 else ("tree", True)
+        )
+        found.append(
+            NegatedCaption(f"{picture}.png", caption, f"{place} with no {thing}", place, f"{place} with a {thing}",
+                           holds, (thing,))
+        )  # fmt: skip
+    return found
+
+
+def _set(
+    clip: Clip, folder: Path, features: torch.Tensor, training: torch.Tensor | None = None
+) -> TrainingSet:
+    tables = caption_tables(_captions(), clip.tokenizer, folder / "captions")
+    rows = {name: row for row, name in enumerate(tables.images)}
+    return TrainingSet.make(tables, Features(features, rows, {}), clip.tokenizer, training=training)
+
+
+def _telling() -> torch.Tensor:
+    """Embeddings that tell a car and the place, and little else."""
+    pictures = range(2 * _EACH)
+    told = torch.tensor([[_holds_car(p) - 0.5, (p < _EACH) - 0.5] for p in pictures])
+    return normalize(torch.cat([told, 0.1 * torch.randn(2 * _EACH, 6)], 1), dim=1)
+
+
+def test_what_captions_mention_tells_of_places_where_nothing_is_denied(clip: Clip, tmp_path: Path) -> None:
+    data = _set(clip, tmp_path, _telling())
+    car = data.absent.names.index("car")
+    known = data.pictures_of(car)
+    assert [len(pictures) for pictures in known] == [5, 5] and max(map(max, known)) < _EACH
+    holding, lacking = (set(pictures.tolist()) for pictures in believed(data)[car])
+    assert {p for p in range(2 * _EACH) if _says_car(p)} <= holding
+    assert all(_holds_car(p) for p in holding) and set(known[0].tolist()) <= holding
+    assert lacking == {
+        p for p in range(2 * _EACH) if not _holds_car(p)
+    }  # and none that holds a car without a word
+
+
+def test_nothing_is_believed_where_embeddings_do_not_tell(clip: Clip, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    data = _set(clip, tmp_path, normalize(torch.randn(2 * _EACH, 8), dim=1))
+    car = data.absent.names.index("car")
+    for found, known in zip(believed(data)[car], data.pictures_of(car), strict=True):
+        assert torch.equal(found, known)
+
+
+def test_captions_that_are_held_back_tell_nothing(clip: Clip, tmp_path: Path) -> None:
+    data = _set(clip, tmp_path, _telling(), training=torch.arange(0, 2 * _EACH, 2))
+    car = data.absent.names.index("car")
+    assert mentioned(data)[:, car].nonzero()[:, 0].tolist() == [p for p in range(0, 80, 2) if _says_car(p)]
+    assert not any((pictures % 2).any() for pictures in believed(data)[car])
+
+
+def test_a_narrower_word_mentions_the_thing(clip: Clip, tmp_path: Path) -> None:
+    texts = ["a man by the lake", "women at the lake", "a lake with people", "a lake", "a hot dog"]
+    things = ("person", "hat of man", "dog")
+    records = [
+        NegatedCaption(f"{number}.png", text, "no", "", "a thing", True, things)
+        for number, text in enumerate(texts)
+    ]
+    tables = caption_tables(records, clip.tokenizer, tmp_path / "captions")
+    rows = {name: row for row, name in enumerate(tables.images)}
+    data = TrainingSet.make(tables, Features(torch.randn(5, 4), rows, {}), clip.tokenizer)
+    found = mentioned(data)
+    assert found[:, 0].tolist() == [True, True, True, False, False]
+    assert not found[:, 1].any()
