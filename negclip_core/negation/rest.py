@@ -11,9 +11,9 @@ from negclip_core.negation.writing import tidy, write
 _LEADING = lex.CARRIERS | lex.CONJUNCTIONS | {"whose", "who", "not"}
 _FINITE = lex.FINITE_VERBS | lex.BARE_VERBS | {w for w in lex.HAVING if not w.endswith("ing")}
 _JOINING = frozenset({"and", "but"})
-_LIKE_NO = frozenset({"no", "zero", "neither", "not"})
 _SUBJECTS = frozenset({"it", "he", "she", "they", "we", "you", "i"})
-_NOUN_LIKE = _LIKE_NO | {"a", "the", "absence", "lack"}  # how a cue begins that a preposition can govern
+# How a cue begins that a preposition can govern.
+_NOUN_LIKE = frozenset({"no", "zero", "neither", "not", "a", "the", "absence", "lack"})
 _EXCEPTIVES = [phrase.split() for phrase in lex.DATA["exceptives"]]
 
 
@@ -124,8 +124,7 @@ def _left_of_continuation(kept: list[Token], start: int, left: int, after: int) 
         return None if word(kept, after - 1) == "and" and w in lex.DETERMINERS else start
     if participle:
         return left
-    leads_on = cue is None or cue.family == "pronoun" or kept[start].word in _LIKE_NO or left == 0
-    return start if leads_on else None
+    return start
 
 
 def _goes_on(kept: list[Token], i: int) -> bool:

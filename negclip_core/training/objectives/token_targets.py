@@ -162,7 +162,8 @@ class Objective:
     """Relative squared error to the targets, over the first `batch` rows."""
 
     weight: float = 1.0
-    extrapolation: float = 1.0  # λ
+    extrapolation: float = 1.0  # λ where words stand before the negation, which cannot move
+    extrapolation_first: float | None = None  # λ where the negation comes first; None: the same
     batch: int = 48
     strange: float = 0.0  # share of the words before a negation, in every second row, that become strangers
     through_host: bool = False  # in the last layer along the ways of `host_ways` instead of the mean of d
@@ -182,6 +183,7 @@ class Objective:
         new = strangers((negated, asserted, affirmative), now.teacher.token_embedding.weight, self.strange)
         free = after_prefix(negated, asserted, affirmative)[..., None]
         absent = now.data.absent[rows].float().to(now.data.device)
+        scale = torch.where(free[:, 1], self.extrapolation_first or self.extrapolation, self.extrapolation)
         states = text_states(now.student, negated, new)
         with torch.no_grad():
             own, rest, having = (
@@ -194,7 +196,7 @@ class Objective:
                 mean = absent @ getattr(self._ways[0], layer)
                 # What a caption denies may be unknown, or never trained on; then its own way is all there is.
                 mean = torch.where(mean.any(1, keepdim=True), mean, way)
-                way = scaled(mean, self.extrapolation * way.norm(dim=-1))
+                way = scaled(mean, scale[:, 0] * way.norm(dim=-1))
                 beyond = beyond_rest(negated, affirmative, without, way)
                 if layer == "last":
                     beyond = attainable(now.teacher.ln_final, beyond)
