@@ -14,6 +14,8 @@ A caption and its rest differ in length, so each position is held against the on
 itself stands, against the rest's end. Positions before the negation cannot know of it (attention is causal) and keep
 vanilla's states. The projected embedding, of which CLIPSeg reads the length as well, is that of h* at the end token.
 
+Where no word stands before the negation, all of them move, and a smaller λ does.
+
 Captions that say nothing else ("there are no cars") have no rest that resembles any picture, and h* would be less like
 every picture than "there are cars" is. Their end token is free: the contrastive objectives set it.
 """
