@@ -63,9 +63,8 @@ def test_what_captions_mention_tells_of_places_where_nothing_is_denied(clip: Cli
     holding, lacking = (set(pictures.tolist()) for pictures in believed(data)[car])
     assert {p for p in range(2 * _EACH) if _says_car(p)} <= holding
     assert all(_holds_car(p) for p in holding) and set(known[0].tolist()) <= holding
-    assert lacking == {
-        p for p in range(2 * _EACH) if not _holds_car(p)
-    }  # and none that holds a car without a word
+    # And none that holds a car without a word.
+    assert lacking == {p for p in range(2 * _EACH) if not _holds_car(p)}
 
 
 def test_nothing_is_believed_where_embeddings_do_not_tell(clip: Clip, tmp_path: Path) -> None:
@@ -79,7 +78,9 @@ def test_nothing_is_believed_where_embeddings_do_not_tell(clip: Clip, tmp_path: 
 def test_captions_that_are_held_back_tell_nothing(clip: Clip, tmp_path: Path) -> None:
     data = _set(clip, tmp_path, _telling(), training=torch.arange(0, 2 * _EACH, 2))
     car = data.absent.names.index("car")
-    assert mentioned(data)[:, car].nonzero()[:, 0].tolist() == [p for p in range(0, 80, 2) if _says_car(p)]
+    assert mentioned(data, [car])[:, 0].nonzero()[:, 0].tolist() == [
+        p for p in range(0, 80, 2) if _says_car(p)
+    ]
     assert not any((pictures % 2).any() for pictures in believed(data)[car])
 
 
@@ -93,6 +94,6 @@ def test_a_narrower_word_mentions_the_thing(clip: Clip, tmp_path: Path) -> None:
     tables = caption_tables(records, clip.tokenizer, tmp_path / "captions")
     rows = {name: row for row, name in enumerate(tables.images)}
     data = TrainingSet.make(tables, Features(torch.randn(5, 4), rows, {}), clip.tokenizer)
-    found = mentioned(data)
+    found = mentioned(data, [0, 1])
     assert found[:, 0].tolist() == [True, True, True, False, False]
     assert not found[:, 1].any()

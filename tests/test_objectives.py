@@ -297,6 +297,20 @@ def test_token_targets_at_zero_extrapolation_are_the_rest_itself(clip: Clip, dat
     assert objective(_situation(clip, data)) > 1e-2
 
 
+def test_a_negation_that_comes_first_may_go_another_way_along(clip: Clip, data: TrainingSet) -> None:
+    def loss(texts: dict[str, str], **settings: float) -> float:
+        ids = {name: tokenise(clip.tokenizer, [text]) for name, text in texts.items()}
+        rows = {name: table.expand(len(data.image), -1) for name, table in ids.items()}
+        objective = create({"name": "token_targets", "batch": 1, **settings})
+        return objective(_situation(clip, TrainingSet(**{**vars(data), **rows}))).item()
+
+    first = {"negated": "no cars, a street", "asserted": "a street with cars", "affirmative": "a street"}
+    after = first | {"negated": "a street with no cars"}
+    one, none = {"extrapolation": 1.0}, {"extrapolation": 0.0}
+    assert loss(first, **one, extrapolation_first=0.0) == loss(first, **none) != loss(first, **one)
+    assert loss(after, **one, extrapolation_first=0.0) == loss(after, **one)
+
+
 def test_captions_that_do_not_say_what_they_deny_have_their_own_way(clip: Clip, data: TrainingSet) -> None:
     objective = create({"name": "token_targets", "batch": 4})
     nothing = ThingTable(

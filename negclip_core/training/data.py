@@ -1,13 +1,11 @@
 """What a training run reads: captions as token ids, images as rows of a feature table, and which are held back."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from negclip_core.captions.names import Names, plural
 from negclip_core.training.features import Features
 from negclip_core.training.tables import CaptionTables, ThingTable, TokenTable
 from negclip_core.training.text import Tokenizer, tokenise
@@ -30,11 +28,9 @@ class TrainingSet:
     asserted: TokenTable
     holds: Tensor  # bool [rows]; whether the image lacks what is denied
     absent: ThingTable  # what each caption denies
-    words: tuple[
-        tuple[tuple[int, ...], ...], ...
-    ]  # for each of those things, the token ids of the words that name it
     training: Tensor  # bool [rows]; False for those that are held back for validation
     empty: Tensor  # int32 [1, context], the prompt ""
+    tokenizer: Tokenizer
     device: torch.device = _CPU  # where a step computes
 
     @classmethod
@@ -67,9 +63,9 @@ class TrainingSet:
             asserted=captions.asserted,
             holds=captions.holds,
             absent=captions.absent,
-            words=_words(captions.absent.names, tokenizer),
             training=may,
             empty=tokenise(tokenizer, [""], padded),
+            tokenizer=tokenizer,
             device=device,
         )
 
@@ -96,17 +92,6 @@ class TrainingSet:
         rows = rows[(self.absent.counts[rows] == 1) & (self.image[rows] >= 0)]
         holds = self.holds[rows]
         return self.image[rows[~holds]].unique(), self.image[rows[holds]].unique()
-
-
-def _words(things: Sequence[str], tokenizer: Tokenizer) -> tuple[tuple[tuple[int, ...], ...], ...]:
-    """For each thing what it and narrower ones are called, as token ids; nothing for what a thing has ("hat of man")."""
-    names = Names({thing: plural(thing) for thing in things if " of " not in thing})
-    found = []
-    for thing in things:
-        forms = sorted(names.of(thing) | names.narrower_than(thing)) if " of " not in thing else []
-        ids = tokenise(tokenizer, forms).tolist() if forms else []
-        found.append(tuple(tuple(row[1 : row.index(max(row))]) for row in ids))
-    return tuple(found)
 
 
 def split_rows(

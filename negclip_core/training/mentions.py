@@ -10,14 +10,16 @@ Captions that deny a thing know it of few pictures, and of none in places where 
 only held against those leans one way in all others.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from negclip_core.captions.names import Names, plural
 from negclip_core.training.data import TrainingSet
-from negclip_core.training.text import cut
+from negclip_core.training.text import cut, tokenise
 
 __all__ = ["Pictures", "believed", "mentioned"]
 
@@ -36,45 +38,75 @@ class Pictures(NamedTuple):
     lacking: Tensor
 
 
-def mentioned(data: TrainingSet) -> Tensor:
-    """Which things the captions to train on mention of each picture, bool [images, things]; never "hat of man"."""
-    found = torch.zeros(len(data.features), len(data.words), dtype=torch.bool)
+def mentioned(data: TrainingSet, things: Sequence[int]) -> Tensor:
+    """Which of these things, by their numbers, the captions to train on mention of each picture, bool [images, things].
+
+    By their own names, other words for them and narrower ones ("man" for a person).
+    """
+    forms = _forms(data, things)
+    first = torch.tensor([form[0] for form, _ in forms], dtype=torch.int32)
+    found = torch.zeros(len(data.features), len(things), dtype=torch.bool)
     rows = torch.nonzero(data.training & (data.image >= 0))[:, 0]
     for some in rows.split(_AT_ONCE):
         ids, images = cut(data.caption[some]), data.image[some]
-        for thing, forms in enumerate(data.words):
-            for form in forms:
-                if len(form) <= ids.shape[1]:
-                    there = (ids.unfold(1, len(form), 1) == torch.tensor(form)).all(-1).any(1)
-                    found[images[there], thing] = True
+        # Only where a name may begin: a caption holds few of them, and all of them are many.
+        row, place = torch.nonzero(torch.isin(ids, first), as_tuple=True)
+        begins = ids[row, place]
+        for form, column in forms:
+            at = begins == form[0]
+            where, after = row[at], place[at]
+            for token in form[1:]:
+                after = (after + 1).clamp(max=ids.shape[1] - 1)
+                same = ids[where, after] == token
+                where, after = where[same], after[same]
+            found[images[where], column] = True
     return found
+
+
+def _forms(data: TrainingSet, things: Sequence[int]) -> list[tuple[list[int], int]]:
+    """The token ids of each word for a thing, and which of `things` it is."""
+    names = [data.absent.names[thing] for thing in things]
+    known = Names({name: plural(name) for name in data.absent.names})
+    words = [
+        (word, column)
+        for column, name in enumerate(names)
+        for word in sorted(known.of(name) | known.narrower_than(name))
+    ]
+    ids = tokenise(data.tokenizer, [word for word, _ in words])
+    return [
+        (row[1 : int(row.argmax())].tolist(), column) for row, (_, column) in zip(ids, words, strict=True)
+    ]
 
 
 def believed(data: TrainingSet) -> list[Pictures]:
     """For each thing the pictures that hold it and those that lack it: known from captions that deny it, or else believed.
 
-    What the probe gets wrong too often of the known ones is believed of no picture.
+    What the probe gets wrong too often of the known ones is believed of no picture; nor is anything of a thing of which no
+    picture of either kind is known, or of what a thing has ("hat of man").
     """
-    known = [Pictures(*data.pictures_of(thing)) for thing in range(len(data.absent.names))]
-    named = mentioned(data)
-    if not named.any():
-        return known
+    found = [Pictures(*data.pictures_of(thing)) for thing in range(len(data.absent.names))]
+    things = [
+        thing
+        for thing, (holding, lacking) in enumerate(found)
+        if len(holding) and len(lacking) and " of " not in data.absent.names[thing]
+    ]
+    if not things:
+        return found
+    named = mentioned(data, things)
     seen = data.image[data.training & (data.image >= 0)].unique()
     share = _share_mentioned(data.features, named, seen)
-    found = []
-    for thing, (holding, lacking) in enumerate(known):
-        said = named[seen, thing]
-        c = share[seen[said], thing].mean() if said.any() else torch.tensor(float("nan"))
-        chance = share[:, thing] / c
+    for column, thing in enumerate(things):
+        holding, lacking = found[thing]
+        said = named[seen, column]
+        chance = share[:, column] / share[seen[said], column].mean()  # no number where no caption mentions it
         right = torch.stack([(chance[holding] >= 0.5).float().mean(), (chance[lacking] < 0.5).float().mean()])
-        if not right.mean() >= _TRUST:  # nor where nothing is known
-            found.append(Pictures(holding, lacking))
+        if right.mean() < _TRUST:
             continue
         holds, lacks = (torch.zeros(len(data.features), dtype=torch.bool) for _ in range(2))
         holds[seen], lacks[seen] = said, ~said & (chance[seen] < _LACKING)
         holds[holding], lacks[holding] = True, False
         holds[lacking], lacks[lacking] = False, True
-        found.append(Pictures(torch.nonzero(holds)[:, 0], torch.nonzero(lacks)[:, 0]))
+        found[thing] = Pictures(torch.nonzero(holds)[:, 0], torch.nonzero(lacks)[:, 0])
     return found
 
 

@@ -31,10 +31,11 @@ def alike(data: TrainingSet) -> list[tuple[Tensor, Tensor]]:
     `_NEAREST`], nearest first; rows of `data.features`."""
     found = []
     for holding, lacking in believed(data):
-        nearest = [torch.empty(0, min(_NEAREST, len(lacking)), dtype=torch.long)]
-        for some in holding.split(_AT_ONCE):
-            near = data.features[some] @ data.features[lacking].T
-            nearest.append(lacking[near.topk(nearest[0].shape[1], dim=1).indices])
+        count = min(_NEAREST, len(lacking))
+        nearest = [
+            lacking[(data.features[some] @ data.features[lacking].T).topk(count, dim=1).indices]
+            for some in holding.split(_AT_ONCE)  # one, of none, where no picture holds it
+        ]
         found.append((holding, torch.cat(nearest)))
     return found
 

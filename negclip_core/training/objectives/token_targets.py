@@ -185,7 +185,8 @@ class Objective:
         new = strangers((negated, asserted, affirmative), now.teacher.token_embedding.weight, self.strange)
         free = after_prefix(negated, asserted, affirmative)[..., None]
         absent = now.data.absent[rows].float().to(now.data.device)
-        scale = torch.where(free[:, 1], self.extrapolation_first or self.extrapolation, self.extrapolation)
+        first = self.extrapolation if self.extrapolation_first is None else self.extrapolation_first
+        scale = torch.where(free[:, 1, 0], first, self.extrapolation)
         states = text_states(now.student, negated, new)
         with torch.no_grad():
             own, rest, having = (
@@ -198,7 +199,7 @@ class Objective:
                 mean = absent @ getattr(self._ways[0], layer)
                 # What a caption denies may be unknown, or never trained on; then its own way is all there is.
                 mean = torch.where(mean.any(1, keepdim=True), mean, way)
-                way = scaled(mean, scale[:, 0] * way.norm(dim=-1))
+                way = scaled(mean, scale * way.norm(dim=-1))
                 beyond = beyond_rest(negated, affirmative, without, way)
                 if layer == "last":
                     beyond = attainable(now.teacher.ln_final, beyond)
