@@ -50,10 +50,12 @@ def run(
     from negclip_core.files import alone_in, make_output_folder, provenance
     from negclip_core.training import processes
     from negclip_core.training.loop import train
+    from negclip_core.training.objectives import create_all
     from negclip_core.training.recipe import load_recipe
     from pipelines.watch import Watch
 
     settings = load_recipe(recipe, **changes)
+    create_all(settings.objectives)  # of wrong ones they are told before anything is read or written
     if (settings.asks_host() or settings.needs_host_ways()) and host is None:
         raise RequestError(f"recipe {recipe!r} asks a diffusion host; name it with --host")
     mine = processes.my_device(device)

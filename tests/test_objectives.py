@@ -369,3 +369,14 @@ def test_unknown_objectives_and_settings_are_named() -> None:
         create({"name": "hinge"})
     with pytest.raises(RequestError, match="no setting 'lambda'"):
         create({"name": "token_targets", "lambda": 2})
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"weight": "much"}, {"weight": -1.0}, {"batch": 0}, {"batch": 2.5}, {"through_host": 1}, {"strange": None},
+     {"extrapolation_first": float("nan")}],
+)  # fmt: skip
+def test_a_setting_of_a_value_that_it_cannot_have_is_named(setting: dict[str, Any]) -> None:
+    name, value = next(iter(setting.items()))
+    with pytest.raises(RequestError, match=f"'token_targets': {name} cannot be {value!r}"):
+        create({"name": "token_targets", **setting})

@@ -15,7 +15,7 @@ from negclip_core.errors import RequestError, UnfinishedWork
 from negclip_core.training.captions_file import read_captions
 from negclip_core.training.data import TrainingSet, split_rows
 from negclip_core.training.loop import train
-from negclip_core.training.objectives import Situation, create, infonce
+from negclip_core.training.objectives import Situation, create_all, infonce
 from negclip_core.training.recipe import Recipe, load_recipe, recipe_names
 from negclip_core.training.run import Run
 from negclip_core.training.states import States
@@ -27,7 +27,7 @@ from pipelines.train_inputs import read_inputs
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_can_be_made(name: str) -> None:
     recipe = load_recipe(name)
-    assert [create({k: v for k, v in entry.items() if k != "every"}) for entry in recipe.objectives]
+    assert len(create_all(recipe.objectives)) == len(recipe.objectives)
 
 
 def test_the_papers_recipe_is_the_papers() -> None:
@@ -175,6 +175,15 @@ def test_a_text_tower_without_its_image_tower_is_refused_before_anything_is_read
             tmp_path / "out",
             quiet=True,
         )
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_objective_that_cannot_be_made_is_refused_before_anything_is_read(
+    corpus: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    recipe = _written(tmp_path, objectives=[{"name": "infonce", "weight": "much"}])
+    with pytest.raises(RequestError, match="objective 'infonce': weight cannot be 'much'"):
+        run(tmp_path / "none.json", corpus, str(clip_folder), tmp_path / "out", recipe, quiet=True)
     assert not (tmp_path / "out").exists()
 
 

@@ -5,11 +5,12 @@ import math
 from dataclasses import MISSING, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args
 
 from negclip_core.errors import RequestError
 
-__all__ = ["Recipe", "load_recipe", "recipe_names"]
+__all__ = ["Recipe", "is_a", "load_recipe", "recipe_names"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _check(recipe: str, settings: dict[str, Any]) -> None:
     for field in fields(Recipe):
         if field.name not in settings and field.default is MISSING:
             raise RequestError(f"{recipe}: has no {field.name!r}")
-        if field.name in settings and not _is_a(field.type, settings[field.name]):
+        if field.name in settings and not is_a(field.type, settings[field.name]):
             raise RequestError(f"{recipe}: {field.name} cannot be {settings[field.name]!r}")
     for part, (least, most) in _RANGES.items():
         if part in settings and not least <= settings[part] <= most:
@@ -107,8 +108,12 @@ def _check(recipe: str, settings: dict[str, Any]) -> None:
         raise RequestError(f"{recipe}: no objective is due at every step; leave out 'every' of one at least")
 
 
-def _is_a(kind: Any, value: Any) -> bool:
-    """Whether a value from JSON is of a setting's kind."""
+def is_a(kind: Any, value: Any) -> bool:
+    """Whether a value from JSON is of a setting's kind, a type as annotated; numbers are finite."""
+    if isinstance(kind, UnionType):
+        return any(is_a(each, value) for each in get_args(kind))
+    if kind is NoneType:
+        return value is None
     if kind is float:
         return type(value) in (int, float) and abs(value) < math.inf
     if kind in (int, str, bool):

@@ -17,15 +17,11 @@ from negclip_core.training import processes
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.low_rank import add_low_rank, is_low_rank
 from negclip_core.training.muon import Muon
-from negclip_core.training.objectives import Situation, create
+from negclip_core.training.objectives import Situation, create_all
 from negclip_core.training.recipe import Recipe
 from negclip_core.training.states import States
 
 __all__ = ["Run"]
-
-
-def _without_every(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key != "every"}
 
 
 class Run:
@@ -46,9 +42,7 @@ class Run:
         self.parameters = {name: p for name, p in model.named_parameters() if self._trained(name)}
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
-        self.objectives = [
-            (entry.get("every", 1), create(_without_every(entry))) for entry in recipe.objectives
-        ]
+        self.objectives = create_all(recipe.objectives)
         self.optimizers = _optimizers(self.parameters, recipe)
         self.rates = [optimizer.defaults["lr"] for optimizer in self.optimizers.values()]
         self.step, self.seconds = 0, 0.0

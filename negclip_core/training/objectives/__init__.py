@@ -4,7 +4,7 @@ An objective module defines `Objective`, a dataclass whose fields are its settin
 `Situation` and returning a scalar loss. Adding one is adding a file.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib import import_module
@@ -20,9 +20,10 @@ from negclip_core.errors import RequestError
 from negclip_core.training import processes
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.packed import pooled
+from negclip_core.training.recipe import is_a
 from negclip_core.training.text import TextStates, text_states
 
-__all__ = ["Situation", "create", "names"]
+__all__ = ["Situation", "create", "create_all", "names"]
 
 _WHOLE = 0.1  # share of the steps at which all positions that a host reads are compared
 
@@ -103,7 +104,7 @@ def create(settings: dict[str, Any]) -> Callable[[Situation], Tensor]:
     """The objective named by `settings["name"]`, with the rest as its settings.
 
     Raises:
-        RequestError: no such objective, or a setting it does not have.
+        RequestError: no such objective, a setting it does not have, or of a value that it cannot have.
     """
     settings = dict(settings)
     name = settings.pop("name", None)
@@ -113,5 +114,18 @@ def create(settings: dict[str, Any]) -> Callable[[Situation], Tensor]:
     known = [each.name for each in fields(kind) if each.init]
     if unknown := sorted(settings.keys() - set(known)):
         raise RequestError(f"objective {name!r} has no setting {unknown[0]!r}; it has: {', '.join(known)}")
+    for each in fields(kind):
+        value = settings.get(each.name, each.default)
+        # Weights, lengths and shares are from 0, counts from 1.
+        if each.init and not (is_a(each.type, value) and (value is None or value >= (each.type is int))):
+            raise RequestError(f"objective {name!r}: {each.name} cannot be {value!r}")
     objective: Callable[[Situation], Tensor] = kind(**settings)
     return objective
+
+
+def create_all(entries: Iterable[dict[str, Any]]) -> list[tuple[int, Callable[[Situation], Tensor]]]:
+    """A recipe's objectives, each with the number of steps between two of which it is due ("every"); raises as `create`."""
+    return [
+        (entry.get("every", 1), create({key: value for key, value in entry.items() if key != "every"}))
+        for entry in entries
+    ]
