@@ -64,17 +64,17 @@ def run(
     make_output_folder(out)
     with alone_in(out) if processes.is_first() else nullcontext():
         read = read_inputs(captions, images, base, out, limit, settings.split, max_bad_images, quiet)
-        asked = ways = host_sha256 = None
+        asked = ways = None
         if host and (settings.asks_host() or settings.needs_host_ways()):
-            asked, host_sha256 = load_denoiser(
+            asked = load_denoiser(
                 host, images, read.captions.images, read.features.bad, settings.bf16, base.device
             )
-        if settings.needs_host_ways():
+        if asked and settings.needs_host_ways():
             ways = ways_through(asked, base, read, quiet)
-        made_of = {"captions (SHA-256)": read.sha256, "clip (SHA-256)": base.sha256, "host (SHA-256)": host_sha256,
+        made_of = {"captions (SHA-256)": read.sha256, "clip (SHA-256)": base.sha256, "host (SHA-256)": asked and asked.sha256,
                    "limit": limit, "images that cannot be read": len(read.features.bad)}  # fmt: skip
         outcome = train(base.model, read.data, read.rows, settings, checkpoint=out / "run.ckpt", ways=ways, made_of=made_of,
-                        host=asked if settings.asks_host() else None, report=watch.report, begun=watch.begun, quiet=quiet)  # fmt: skip
+                        host=asked.denoiser if asked and settings.asks_host() else None, report=watch.report, begun=watch.begun, quiet=quiet)  # fmt: skip
         made_by = {
             "base": {"name": clip, "sha256": base.sha256},
             "captions": {

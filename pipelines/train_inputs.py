@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Container
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,13 +19,23 @@ if TYPE_CHECKING:
     from negclip_core.training.features import Features
     from negclip_core.training.tables import CaptionTables
 
-__all__ = ["Read", "load_base", "load_denoiser", "read_inputs", "ways_through"]
+__all__ = ["Asked", "Read", "load_base", "load_denoiser", "read_inputs", "ways_through"]
+
+
+class Asked(NamedTuple):
+    """The frozen diffusion host that a recipe asks."""
+
+    denoiser: Any
+    sha256: str
+    pictures: (
+        str  # SHA-256 of the training images as it sees them; that of their latents changes with the threads
+    )
 
 
 def load_denoiser(
     name: str, folder: Path, names: tuple[str, ...], bad: Container[str], bf16: bool, device: "torch.device"
-) -> tuple[Any, str]:
-    """The frozen diffusion host that a recipe asks, over the training images, and its SHA-256; `bad` ones are never asked for."""
+) -> Asked:
+    """The host `name` over the training images; `bad` ones are never asked for."""
     import numpy as np
     import torch
 
@@ -42,7 +53,7 @@ def load_denoiser(
             with open_named(folder, name_of_image) as content:
                 pixels[row] = open_image(folder / name_of_image, content).resize((side, side))
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return Denoiser(pipe, images, bf16=bf16), found.sha256
+    return Asked(Denoiser(pipe, images, bf16=bf16), found.sha256, sha256(pixels.data).hexdigest())
 
 
 class Read(NamedTuple):
@@ -112,16 +123,17 @@ def read_inputs(
     return Read(data, rows, tables, features, digest)
 
 
-def ways_through(host: Any, base: "Clip", read: Read, quiet: bool) -> "Tensor":
+def ways_through(host: Asked, base: "Clip", read: Read, quiet: bool) -> "Tensor":
     """The ways through the host, float32 [things, width], kept in the hub's cache for other runs on the same captions."""
     from filelock import FileLock
     from huggingface_hub import cached_assets_path
 
-    from negclip_core.training.host_ways import host_ways, key_of
+    from negclip_core.training.host_ways import host_ways
 
-    tensors = {"training": read.data.training, "latents": host.latents, **host.unet.state_dict()}
-    key = key_of(read.sha256, base.sha256, tensors)
-    store = Path(cached_assets_path("negclip", "ways")) / f"{key}.safetensors"
+    key = sha256(read.data.training.numpy().data)
+    for part in (read.sha256, base.sha256, host.sha256, host.pictures):
+        key.update(part.encode())
+    store = Path(cached_assets_path("negclip", "ways")) / f"{key.hexdigest()[:32]}.safetensors"
     # Two runs may need the same ways at once: the second waits, and finds them.
     with FileLock(store.with_suffix(".lock")):
-        return host_ways(base.model, read.data, host, store, quiet=quiet)
+        return host_ways(base.model, read.data, host.denoiser, store, quiet=quiet)

@@ -1,6 +1,8 @@
 """Ways that are found through a host: they lead where the host is asked to go, and a search goes on where it stopped."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +12,11 @@ from negclip_core.clip import Clip
 from negclip_core.errors import RequestError
 from negclip_core.training import host_ways as module
 from negclip_core.training.data import TrainingSet
-from negclip_core.training.host_ways import host_ways, key_of
+from negclip_core.training.host_ways import host_ways
 from negclip_core.training.objectives import Situation, create
 from negclip_core.training.objectives.token_targets import ways
 from pipelines.train import run
+from pipelines.train_inputs import Asked, load_denoiser, ways_through
 
 
 class Blind:
@@ -108,10 +111,37 @@ def test_targets_go_along_the_ways_they_are_given(clip: Clip, data: TrainingSet)
     assert abs(loss(means) - plain) < abs(loss(-means) - plain)
 
 
-def test_a_key_follows_from_every_part() -> None:
-    weights = {"a": torch.zeros(2)}
-    keys = {key_of("x", 1, weights), key_of("y", 1, weights), key_of("x", 2, weights), key_of("x", 1, {"a": torch.ones(2)})}  # fmt: skip
-    assert len(keys) == 4 and key_of("x", 1, {"a": torch.zeros(2)}) in keys
+def test_ways_are_found_again_by_what_they_were_made_of_and_by_nothing_else(
+    clip: Clip, data: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.cached_assets_path", lambda *names: tmp_path)
+    monkeypatch.setattr(module, "host_ways", lambda clip, data, host, store, quiet: store)
+    host = Asked(Blind(), "a", "b")
+    read: Any = SimpleNamespace(data=data, sha256="c")
+
+    def store(host: Asked, base: Any, read: Any) -> Any:
+        return ways_through(host, base, read, quiet=True)
+
+    less = TrainingSet(**{**vars(data), "training": torch.zeros_like(data.training)})
+    stores = [
+        store(host, clip, read),
+        store(host._replace(sha256="x"), clip, read),
+        store(host._replace(pictures="x"), clip, read),
+        store(host, SimpleNamespace(model=None, sha256="x"), read),
+        store(host, clip, SimpleNamespace(data=data, sha256="x")),
+        store(host, clip, SimpleNamespace(data=less, sha256="c")),
+    ]
+    assert len(set(stores)) == len(stores)
+    assert store(host._replace(denoiser=Blind()), clip, read) == stores[0]
+
+
+def test_pictures_are_known_by_what_the_host_sees_of_them(corpus: Path) -> None:
+    names = tuple(sorted(path.name for path in corpus.glob("*.png")))
+    asked = [
+        load_denoiser("miniature", corpus, some, (), False, torch.device("cpu")).pictures
+        for some in (names, names, names[::-1])
+    ]
+    assert asked[0] == asked[1] != asked[2]
 
 
 def test_the_recipe_asks_for_a_host(clip_folder: Path, corpus: Path, tmp_path: Path) -> None:

@@ -10,9 +10,7 @@ A way that is found so also takes along what else is asked for. What of it lies 
 taken out again, by ridge regression.
 """
 
-import hashlib
 from pathlib import Path
-from typing import Any
 
 import torch
 from open_clip.model import CLIP
@@ -33,7 +31,7 @@ from negclip_core.training.objectives.token_targets import (
 )
 from negclip_core.training.text import says_nothing, text_states
 
-__all__ = ["host_ways", "key_of"]
+__all__ = ["host_ways"]
 
 _PUSH = 1.5  # η
 _STEPS, _BATCH = 80, 16  # of one thing
@@ -41,19 +39,6 @@ _RATE = 0.004  # Adam's, in units of |d|; falls to zero over the second half
 _START = 2.0  # the mean of d times this
 _RIDGE = 0.3
 _LEAST_ROWS = 4 * _BATCH  # captions of a thing, without which its mean stands
-
-
-def key_of(*parts: Any) -> str:
-    """A name for what follows from all of `parts`: texts, numbers, and state dicts of tensors."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if not isinstance(part, dict):
-            digest.update(repr(part).encode())
-            continue
-        for name, tensor in sorted(part.items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:32]
 
 
 def host_ways(vanilla: CLIP, data: TrainingSet, host: Host, store: Path, *, quiet: bool = False) -> Tensor:
