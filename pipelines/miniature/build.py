@@ -75,7 +75,7 @@ class Plan:
     judged: tuple[int, int, int] = (30_000, 4_000, 4_000)
     batch: int = 128
     captioned: int = 16_000  # pictures whose captions NegationCLIP is trained on
-    recipe: str = "tokens"
+    recipe: str = "host-ways"
     seed: int = 0
 
     @classmethod

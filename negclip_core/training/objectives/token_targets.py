@@ -29,6 +29,7 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 
 from negclip_core.training.data import TrainingSet
+from negclip_core.training.negation_first import negation_first
 from negclip_core.training.objectives import Situation
 from negclip_core.training.objectives.preserve import relative_error
 from negclip_core.training.text import cut, says_nothing, text_states
@@ -166,6 +167,7 @@ class Objective:
     weight: float = 1.0
     extrapolation: float = 1.0  # λ where words stand before the negation, which cannot move
     extrapolation_first: float | None = None  # λ where the negation comes first; None: the same
+    put_first: float = 0.0  # share of the captions that are put with their negation first
     batch: int = 48
     strange: float = 0.0  # share of the words before a negation, in every second row, that become strangers
     through_host: bool = False  # in the last layer along the ways of `host_ways` instead of the mean of d
@@ -178,9 +180,12 @@ class Objective:
                 assert now.ways is not None, "a recipe that needs host ways is given them"
                 found = found._replace(last=now.ways)
             self._ways.append(found)
-        length, rows = now.length(self.batch), now.rows[: self.batch]
+        rows = now.rows[: self.batch]
+        negated = negation_first(now.data, rows, self.put_first)
+        length = max(now.length(self.batch), int(negated.argmax(1).max()) + 1)
         negated, asserted, affirmative = (
-            now.data.ids(text, rows)[:, :length] for text in ("negated", "asserted", "affirmative")
+            ids[:, :length]
+            for ids in (negated, now.data.ids("asserted", rows), now.data.ids("affirmative", rows))
         )
         new = strangers((negated, asserted, affirmative), now.teacher.token_embedding.weight, self.strange)
         free = after_prefix(negated, asserted, affirmative)[..., None]
