@@ -1,12 +1,13 @@
 """The paper's ablation on the drawn world: which captions, and which objective, teach a text tower what "no" means?
 
-    python runs/ablation.py OUT [--seeds 0,1,2] [--arms p1,p2] [--threads 1] [--tokens FOLDER,FOLDER,FOLDER]
+    python runs/ablation.py OUT [--seeds 0,1,2] [--arms p1,p2] [--threads 1] [--shipped FOLDER,FOLDER,FOLDER]
 
     vanilla                   the shipped CLIP as it is
     rand-p1, p1, p2, p1+p2    the paper's objective on captions of these pipelines; P1+P2 in the paper's shares
     con-clip                  CoN-CLIP's contrast on the captions of p1+p2
     paper                     the captions of p1+p2 with the paper's own batch size and learning rate
-    tokens                    the shipped recipe on all captions, or three towers that are trained already (--tokens)
+    tokens                    targets for every token, on all captions
+    host-ways                 the shipped recipe on all captions, or three towers that are trained already (--shipped)
 
 The contrastive arms take as many captions, steps and samples each. Every tower is trained as `negclip train` does it and asked
 what `negclip eval` asks, on the test split. The tables are printed and written to OUT/ablation.md. A run that was stopped
@@ -34,7 +35,8 @@ from pipelines.console import clean_output
 from pipelines.miniature import export
 from pipelines.miniature.build import negated_captions
 
-_CLIP = "miniature/clip"
+_CLIP, _HOST = "miniature/clip", "miniature"
+_SHIPPED = "host-ways"
 _QUIET = not sys.stderr.isatty()  # no bars in a log
 _BOTH = {"p1": 147 / 229, "p2": 82 / 229}  # the paper's 147K and 82K captions
 _TASKS = ("valse-existence", "negrefcocog", "retrieval", "celeba")
@@ -67,6 +69,7 @@ ARMS = {
     "con-clip": Arm("con-clip", _BOTH),
     "paper": Arm("paper", _BOTH, published=True),
     "tokens": Arm("tokens"),
+    _SHIPPED: Arm(_SHIPPED),
 }
 
 
@@ -96,7 +99,7 @@ class Plan:
 class _Work:
     out: Path
     plan: Plan
-    tokens: Mapping[int, Path]  # seed -> a tower that is trained already
+    shipped: Mapping[int, Path]  # seed -> a tower that is trained already
 
     @property
     def world(self) -> Path:
@@ -156,11 +159,11 @@ def _trained(work: _Work, name: str, seed: int) -> tuple[str, dict[str, Any]]:
     """Where an arm's CLIP lies, trained first if it is not, and what is to be told of its training."""
     if not ARMS[name].recipe:
         return _CLIP, {}
-    if name == "tokens" and work.tokens:
-        return str(work.tokens[seed]), {}
+    if name == _SHIPPED and work.shipped:
+        return str(work.shipped[seed]), {}
     arm, folder = ARMS[name], work.folder(name, seed) / "clip"
     changes = work.plan.changes(arm)
-    told = train.run(work.captions(name), work.world / "images", _CLIP, folder, arm.recipe, seed=seed, quiet=_QUIET,
+    told = train.run(work.captions(name), work.world / "images", _CLIP, folder, arm.recipe, _HOST, seed=seed, quiet=_QUIET,
                      **changes)  # fmt: skip
     batch = load_recipe(arm.recipe, **changes).batch_size
     steps = round(told["samples_per_second"] * told["seconds"] / batch)
@@ -249,23 +252,23 @@ def _seeds(name: str, seeds: list[int]) -> list[int]:
 
 
 def main(
-    out: Path, names: list[str], seeds: list[int], tokens: list[Path] | None = None, plan: Plan | None = None
+    out: Path, names: list[str], seeds: list[int], shipped: list[Path] | None = None, plan: Plan | None = None
 ) -> str:
     """Train and ask what is not done yet, a line each, and return the tables, which OUT/ablation.md holds as well.
 
     Args:
-        tokens: a folder for each seed, with the towers of the arm tokens.
+        shipped: a folder for each seed, with the towers of the shipped recipe.
 
     Raises:
-        RequestError: an arm is not known, `tokens` are not as many folders as seeds, or `out` holds another ablation.
+        RequestError: an arm is not known, `shipped` are not as many folders as seeds, or `out` holds another ablation.
     """
     if unknown := [name for name in names if name not in ARMS]:
         raise RequestError(f"--arms: {unknown[0]!r} is not known; there are: {', '.join(ARMS)}")
-    if tokens and len(tokens) != len(seeds):
-        raise RequestError(f"--tokens: {len(tokens)} folders for {len(seeds)} seeds; give one for each")
-    if missing := [folder for folder in tokens or [] if not folder.is_dir()]:
-        raise RequestError(f"--tokens: {missing[0]} is no folder of a trained tower")
-    work = _Work(out, plan or Plan(), dict(zip(seeds, tokens or [], strict=False)))
+    if shipped and len(shipped) != len(seeds):
+        raise RequestError(f"--shipped: {len(shipped)} folders for {len(seeds)} seeds; give one for each")
+    if missing := [folder for folder in shipped or [] if not folder.is_dir()]:
+        raise RequestError(f"--shipped: {missing[0]} is no folder of a trained tower")
+    work = _Work(out, plan or Plan(), dict(zip(seeds, shipped or [], strict=False)))
     _prepare(work, names)
     # A seed after the other, so that all arms can be compared as early as may be.
     for seed in seeds:
@@ -283,7 +286,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--tokens", default="", metavar="FOLDER,FOLDER,...")
+    parser.add_argument("--shipped", default="", metavar="FOLDER,FOLDER,...")
     return parser.parse_args()
 
 
@@ -292,7 +295,7 @@ if __name__ == "__main__":
     torch.set_num_threads(given.threads)
     try:
         seeds = [int(seed) for seed in given.seeds.split(",")]
-        folders = [Path(folder) for folder in given.tokens.split(",") if folder]
+        folders = [Path(folder) for folder in given.shipped.split(",") if folder]
         print(main(given.out, given.arms.split(","), seeds, folders))
     except NegclipError as error:
         print(f"ablation: {error}", file=sys.stderr)

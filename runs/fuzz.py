@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from types import FrameType
@@ -22,7 +23,7 @@ from types import FrameType
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from damage import outcome, spoiled  # noqa: E402
+from damage import Target, outcome, spoiled  # noqa: E402
 from parsers import PARSERS  # noqa: E402
 
 _SECONDS = 20
@@ -47,55 +48,83 @@ def _where(error: BaseException) -> str:
     return f"{type(error).__name__} {Path(last.filename).name}:{last.lineno} {kept}".strip()
 
 
-def fuzz(name: str, minutes: float, out: Path, seed: int) -> dict[str, object]:
-    """Fuzz one parser; returns the figures."""
-    counts = {"read": 0, "refused": 0}
-    failures: dict[str, int] = {}
-    signal.signal(signal.SIGPROF, _too_slow)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        targets = PARSERS[name](folder)
-        for target in targets:
+class Tries:
+    """One parser, in a folder of its own: what was tried and what came of it."""
+
+    def __init__(self, name: str, folder: Path, out: Path) -> None:
+        self.name, self.folder, self.out = name, folder, out
+        self.counts = {"read": 0, "refused": 0}
+        self.failures: dict[str, int] = {}
+        signal.signal(signal.SIGPROF, _too_slow)
+        self.targets: list[Target] = PARSERS[name](folder)
+        for target in self.targets:
             outcome(target, folder, target.file.read_bytes())
         begun = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (begun + _MEMORY, resource.RLIM_INFINITY))
+
+    def take(self, target: Target, content: bytes) -> None:
+        """Read a target with this content."""
+        running = self.out / f"{self.name}-running{target.file.suffix}"
+        running.write_bytes(content)  # stays, should it end the process
+        signal.setitimer(signal.ITIMER_PROF, _SECONDS)
+        try:
+            self.counts[outcome(target, self.folder, content)] += 1
+        except (Exception, TooSlow) as error:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            self._keep(target, content, error)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            running.unlink()
+
+    def _keep(self, target: Target, content: bytes, error: BaseException) -> None:
+        what = _where(error)
+        if what not in self.failures:
+            stem = f"{self.name}-{len(self.failures)}-{target.file.stem}"
+            (self.out / f"{stem}{target.file.suffix}").write_bytes(content)
+            text = "".join(traceback.format_exception(error))
+            (self.out / f"{stem}.trace").write_text(text, "utf-8", "backslashreplace")
+        self.failures[what] = self.failures.get(what, 0) + 1
+
+    def told(self, minutes: float, seed: int) -> dict[str, object]:
+        """The figures."""
+        tried = sum(self.counts.values()) + sum(self.failures.values())
+        return {
+            "parser": self.name,
+            "minutes": minutes,
+            "seed": seed,
+            "tried": tried,
+            **self.counts,
+            "failed": self.failures,
+        }
+
+
+def fuzz(name: str, minutes: float, out: Path, seed: int) -> dict[str, object]:
+    """Fuzz one parser; returns the figures."""
+    with tempfile.TemporaryDirectory() as temporary:
+        tries = Tries(name, Path(temporary), out)
         end, number = time.monotonic() + 60 * minutes, 0
         while time.monotonic() < end:
             random = Random(f"{seed} {name} {number}")
             number += 1
-            target = random.choice(targets)
-            content = spoiled(target, random)
-            running = out / f"{name}-running{target.file.suffix}"
-            running.write_bytes(content)  # stays, should it end the process
-            signal.setitimer(signal.ITIMER_PROF, _SECONDS)
-            try:
-                counts[outcome(target, folder, content)] += 1
-            except (Exception, TooSlow) as error:
-                signal.setitimer(signal.ITIMER_PROF, 0)
-                what = _where(error)
-                if what not in failures:
-                    stem = f"{name}-{len(failures)}-{target.file.stem}"
-                    (out / f"{stem}{target.file.suffix}").write_bytes(content)
-                    text = "".join(traceback.format_exception(error))
-                    (out / f"{stem}.trace").write_text(text, "utf-8", "backslashreplace")
-                failures[what] = failures.get(what, 0) + 1
-            finally:
-                signal.setitimer(signal.ITIMER_PROF, 0)
-                running.unlink()
-    return {"parser": name, "minutes": minutes, "seed": seed, "tried": number, **counts, "failed": failures}
+            target = random.choice(tries.targets)
+            tries.take(target, spoiled(target, random))
+    return tries.told(minutes, seed)
 
 
-def main(name: str, minutes: float, out: Path, seed: int) -> int:
-    """Fuzz one parser, or each in a process of its own."""
-    out.mkdir(parents=True, exist_ok=True)
+def main(script: str, fuzz: Callable[[str, float, Path, int], dict[str, object]], usage: str) -> int:
+    """Fuzz the parser that the command line names, or each in a process of its own."""
+    words = sys.argv[1:]
+    if len(words) < 2 or words[0] not in (*PARSERS, "all"):
+        sys.exit(f"{usage.strip()}\n\nParsers: {', '.join(PARSERS)}")
+    name, minutes, out, seed = (*words, *["fuzz-failures", "0"][len(words) - 2 :])[:4]
+    Path(out).mkdir(parents=True, exist_ok=True)
     if name != "all":
-        found = fuzz(name, minutes, out, seed)
+        found = fuzz(name, float(minutes), Path(out), int(seed))
         print(json.dumps(found), flush=True)
         return bool(found["failed"])
     worst = 0
     for each in PARSERS:
-        words = [sys.executable, __file__, each, str(minutes), str(out), str(seed)]
-        code = subprocess.run(words).returncode
+        code = subprocess.run([sys.executable, script, each, minutes, out, seed]).returncode
         if code < 0:
             print(json.dumps({"parser": each, "failed": f"ended by signal {-code}"}), flush=True)
         worst = worst or code
@@ -103,7 +132,4 @@ def main(name: str, minutes: float, out: Path, seed: int) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3 or sys.argv[1] not in (*PARSERS, "all"):
-        sys.exit(f"{(__doc__ or '').strip()}\n\nParsers: {', '.join(PARSERS)}")
-    place = Path(sys.argv[3]) if len(sys.argv) > 3 else Path("fuzz-failures")
-    sys.exit(main(sys.argv[1], float(sys.argv[2]), place, int(sys.argv[4]) if len(sys.argv) > 4 else 0))
+    sys.exit(main(__file__, fuzz, __doc__ or ""))

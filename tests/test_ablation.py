@@ -40,7 +40,7 @@ def done(ablation: Any, plan: Any, tmp_path_factory: pytest.TempPathFactory) -> 
     """A folder in which everything is done, and the tables."""
     out = tmp_path_factory.mktemp("ablation")
     towers = [resolve("miniature/negationclip")] * 2
-    return out, ablation.main(out, ["vanilla", "p1+p2", "con-clip", "tokens"], SEEDS, towers, plan)
+    return out, ablation.main(out, ["vanilla", "p1+p2", "con-clip", "host-ways"], SEEDS, towers, plan)
 
 
 def rows(table: str) -> list[list[str]]:
@@ -61,9 +61,9 @@ def test_both_tables_hold_every_arm_with_intervals(done: tuple[Path, str]) -> No
         ["vanilla", "-"],
         ["p1+p2", "2"],
         ["con-clip", "2"],
-        ["tokens", "2"],
+        ["host-ways", "2"],
     ]
-    assert [row[:2] for row in each] == [["vanilla", "-"], *([arm, seed] for arm in ("p1+p2", "con-clip", "tokens") for seed in "01")]  # fmt: skip
+    assert [row[:2] for row in each] == [["vanilla", "-"], *([arm, seed] for arm in ("p1+p2", "con-clip", "host-ways") for seed in "01")]  # fmt: skip
     interval = r"1?\.\d{3} \[1?\.\d{3}, 1?\.\d{3}\]"
     assert all(re.fullmatch(interval, cell) for row in each for cell in row[5:])
     assert all(re.fullmatch(interval, cell) for row in means[1:] for cell in row[2:])
@@ -105,18 +105,18 @@ def test_what_is_done_is_left_alone_and_the_rest_is_done(
 
 
 @pytest.mark.parametrize(
-    ("arms", "tokens", "said"),
+    ("arms", "shipped", "said"),
     [
         (["p3"], None, r"--arms: 'p3' is not known; there are: vanilla, rand-p1"),
-        (["tokens"], ["."], r"--tokens: 1 folders for 2 seeds; give one for each"),
-        (["tokens"], [".", "nowhere"], r"--tokens: nowhere is no folder of a trained tower"),
+        (["host-ways"], ["."], r"--shipped: 1 folders for 2 seeds; give one for each"),
+        (["host-ways"], [".", "nowhere"], r"--shipped: nowhere is no folder of a trained tower"),
     ],
 )
 def test_a_wrong_request_is_one_line(
-    ablation: Any, arms: list[str], tokens: Any, said: str, tmp_path: Path
+    ablation: Any, arms: list[str], shipped: Any, said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(RequestError, match=said):
-        ablation.main(tmp_path / "out", arms, SEEDS, [Path(each) for each in tokens or []])
+        ablation.main(tmp_path / "out", arms, SEEDS, [Path(each) for each in shipped or []])
     assert not (tmp_path / "out").exists()
 
 
@@ -129,7 +129,7 @@ def test_the_arm_paper_keeps_the_papers_settings(ablation: Any) -> None:
     assert settings("paper") == (1e-6, 512, 15, "caption", "absent")
     others = {settings(arm) for arm in ("rand-p1", "p1", "p2", "p1+p2", "con-clip")}
     assert others == {(3e-4, 256, 15, "caption", "absent")}
-    assert ablation.Plan().changes(ablation.ARMS["tokens"]) == {}
+    assert ablation.Plan().changes(ablation.ARMS["host-ways"]) == {}
 
 
 def test_another_plan_is_refused(ablation: Any, done: tuple[Path, str]) -> None:
