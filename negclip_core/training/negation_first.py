@@ -1,7 +1,7 @@
 """Captions whose negation comes first: "no cars and no people, a street with a bench".
 
 Attention is causal: only where nothing stands before the negation can every word that a host reads say what is not there.
-People seldom write so, and a tower that meets it seldom is unsure of it; the method `rephrased` puts prompts this way.
+People seldom write so, and a tower that seldom meets it is unsure of it.
 """
 
 import torch
