@@ -55,8 +55,10 @@ def fuzz(name: str, minutes: float, out: Path, seed: int) -> dict[str, object]:
             changed = spoil_bytes(content[1:], random)
         return (content[:1] + changed)[:longest]
 
-    options = [f"-max_len={_LONGEST}", f"-seed={seed + 1}", "-rss_limit_mb=0", "-timeout=0", "-verbosity=0"]
-    atheris.Setup([sys.argv[0], str(learned), *options], take, custom_mutator=spoil)
+    # The limits of time and memory are those of `Tries`.
+    limits = ["-rss_limit_mb=0", "-timeout=100000"]
+    options = [f"-max_len={_LONGEST}", f"-seed={seed + 1}", f"-artifact_prefix={out}/", "-verbosity=0"]
+    atheris.Setup([sys.argv[0], str(learned), *options, *limits], take, custom_mutator=spoil)
     atheris.Fuzz()
     raise AssertionError("libFuzzer came back")
 
