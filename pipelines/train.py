@@ -56,7 +56,8 @@ def run(
 
     settings = load_recipe(recipe, **changes)
     create_all(settings.objectives)  # of wrong ones they are told before anything is read or written
-    if (settings.asks_host() or settings.needs_host_ways()) and host is None:
+    of_host = settings.asks_host() or settings.needs_host_ways()
+    if of_host and host is None:
         raise RequestError(f"recipe {recipe!r} asks a diffusion host; name it with --host")
     mine = processes.my_device(device)
     watch = Watch(out, f"{clip}: {recipe}", tensorboard)
@@ -65,12 +66,12 @@ def run(
     with alone_in(out) if processes.is_first() else nullcontext():
         read = read_inputs(captions, images, base, out, limit, settings.split, max_bad_images, quiet)
         asked = ways = None
-        if host and (settings.asks_host() or settings.needs_host_ways()):
+        if host and of_host:
             asked = load_denoiser(
                 host, images, read.captions.images, read.features.bad, settings.bf16, base.device
             )
-        if asked and settings.needs_host_ways():
-            ways = ways_through(asked, base, read, quiet)
+            if settings.needs_host_ways():
+                ways = ways_through(asked, base, read, quiet)
         made_of = {"captions (SHA-256)": read.sha256, "clip (SHA-256)": base.sha256, "host (SHA-256)": asked and asked.sha256,
                    "limit": limit, "images that cannot be read": len(read.features.bad)}  # fmt: skip
         outcome = train(base.model, read.data, read.rows, settings, checkpoint=out / "run.ckpt", ways=ways, made_of=made_of,

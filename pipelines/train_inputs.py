@@ -27,9 +27,8 @@ class Asked(NamedTuple):
 
     denoiser: Any
     sha256: str
-    pictures: (
-        str  # SHA-256 of the training images as it sees them; that of their latents changes with the threads
-    )
+    # SHA-256 of the training images as it is shown them; their latents' last bits change with the number of threads.
+    pictures: str
 
 
 def load_denoiser(
