@@ -12,7 +12,7 @@ from PIL import Image
 from negclip_core.captions.annotated import Annotations, RandomProposer
 from negclip_core.captions.language_models import ModelVerifier, ModelWriter
 from negclip_core.captions.names import COCO, Names, is_plural, plural
-from negclip_core.captions.phrasings import noun_phrase
+from negclip_core.captions.phrasings import Absence, negated, noun_phrase
 from negclip_core.captions.prompts import Prompt
 from negclip_core.captions.questions import asked
 from negclip_core.captions.steps import synthesize
@@ -115,3 +115,10 @@ def test_answers_speak_of_people() -> None:
     ]
     texts = " ".join(text.text for text in found if text is not None)
     assert "people" in texts and "persons" not in texts
+
+
+def test_what_has_no_singular_is_never_said_to_be_one() -> None:
+    skis, rng = Absence("skis", "skis", "skis"), np.random.default_rng(0)
+    for _ in range(200):
+        said = negated("", [skis], rng, family="existence")
+        assert not {"is", "isn't", "a", "single"} & set(said.text.split()), said.text

@@ -9,6 +9,7 @@ import torch
 
 from negclip_core.clip import Clip, load_clip
 from negclip_core.errors import RequestError
+from negclip_core.language import parse
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.objectives import Situation, create
 from negclip_core.training.objectives.existence import alike
@@ -136,6 +137,39 @@ def test_sentences_of_existence_are_held_against_pictures_of_either_kind(
     torch.testing.assert_close(loss, torch.stack(expected).mean())
     # A caption that says more is none of its business.
     assert create({"name": "existence"})(_situation(clip, data)) == 0
+
+
+def test_where_no_caption_only_says_that_something_is_absent_such_sentences_are_written(
+    clip: Clip, data: TrainingSet
+) -> None:
+    seen: list[str] = []
+
+    def listening(texts: list[str]) -> torch.Tensor:
+        seen.extend(texts)
+        return clip.tokenizer(texts)
+
+    own: dict[str, Any] = {
+        "holds": data.image % 2 == 0, "image": torch.arange(len(data.image)), "tokenizer": listening,
+        "features": torch.nn.functional.normalize(torch.randn(len(data.image), 32), dim=1),
+    }  # fmt: skip
+    more = TrainingSet(**{**vars(data), **own})
+    objective, row = create({"name": "existence"}), data.absent.denying(data.absent.names.index("car"))[:1]
+    situation, losses = Situation(clip.model, clip.model, more, row), []
+    for _ in range(2):
+        torch.manual_seed(0)
+        losses.append(objective(situation))
+    assert losses[0] > 0 and torch.equal(losses[0], losses[1])
+    said, asserted = seen[-2:]
+    parsed = parse(said)
+    assert [thing for each in parsed.negations for thing in each.absent] in (["car"], ["cars"])
+    assert not parsed.affirmative and "car" in asserted and not parse(asserted).negations
+
+    seen.clear()
+    alone = own | {"affirmative": data.empty.expand(len(data.image), -1)}
+    assert create({"name": "existence"})(
+        Situation(clip.model, clip.model, TrainingSet(**{**vars(data), **alone}), row)
+    )
+    assert said not in seen  # of what is probed only names are tokenised
 
 
 def test_pictures_are_paired_with_those_most_like_them(data: TrainingSet) -> None:

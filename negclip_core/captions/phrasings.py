@@ -132,10 +132,14 @@ def _choose(choices: tuple[str, ...], split: str, rng: np.random.Generator) -> s
 
 
 @cache
-def _choices(family: str, split: str, people: bool, place: bool, base: bool, keep: bool) -> tuple[str, ...]:
+def _choices(
+    family: str, split: str, people: bool, place: bool, base: bool, keep: bool, many: bool
+) -> tuple[str, ...]:
     found = templates(family, split)
     if family == "before" and people:
         found = found + templates("before-people", split) * 2
+    if many:  # "skis" have no singular
+        found = [t for t in found if "singular}" not in t]
     says_base = [t for t in found if "{base}" in t or "{thing}" in t]
     if keep:
         return tuple(says_base)
@@ -159,7 +163,8 @@ def negated(
     only those that need no base. `keep` leaves out phrasings that do not repeat the base. Raises ValueError where
     no phrasing of the family fits.
     """
-    choices = _choices(family, split, absent[0].kind == "person", bool(place), bool(base), keep)
+    many = any(is_plural(thing.singular) for thing in absent)
+    choices = _choices(family, split, absent[0].kind == "person", bool(place), bool(base), keep, many)
     if not choices:
         raise ValueError(f"no phrasing of family {family!r} in split {split!r} fits {base!r}")
     template = _choose(choices, split, rng)
