@@ -67,6 +67,28 @@ def test_what_captions_mention_tells_of_places_where_nothing_is_denied(clip: Cli
     assert lacking == {p for p in range(2 * _EACH) if not _holds_car(p)}
 
 
+def test_a_thing_that_captions_seldom_mention_is_not_believed_to_be_missing(
+    clip: Clip, tmp_path: Path
+) -> None:
+    """Of cars that are far off one caption in three tells: enough to believe that streets which look so have one."""
+    looks = ["none"] * 30 + ["near"] * 20 + ["far"] * 21
+    told = [look == "near" or (look == "far" and picture % 3 == 0) for picture, look in enumerate(looks)]
+    records = []
+    for picture, look in enumerate(looks):
+        thing = "car" if picture % 2 and not told[picture] else "tree"
+        records.append(
+            NegatedCaption(f"{picture}.png", "a street with cars" if told[picture] else "a street", f"a street with no {thing}",
+                           "a street", f"a street with a {thing}", thing == "tree" or look == "none", (thing,))
+        )  # fmt: skip
+    tables = caption_tables(records, clip.tokenizer, tmp_path / "captions")
+    rows = {name: row for row, name in enumerate(tables.images)}
+    features = torch.stack([torch.eye(3)[["none", "near", "far"].index(look)] for look in looks])
+    data = TrainingSet.make(tables, Features(features, rows, {}), clip.tokenizer)
+    holding, lacking = believed(data)[data.absent.names.index("car")]
+    assert lacking.tolist() == list(range(30))
+    assert set(holding.tolist()) >= {picture for picture, said in enumerate(told) if said}
+
+
 def test_nothing_is_believed_where_embeddings_do_not_tell(clip: Clip, tmp_path: Path) -> None:
     torch.manual_seed(0)
     data = _set(clip, tmp_path, normalize(torch.randn(2 * _EACH, 8), dim=1))

@@ -28,7 +28,7 @@ _MOST = 20_000  # pictures that the probe is fitted to
 _SCALE = 10.0  # of the embeddings, which are of unit length
 _DECAY = 1e-5
 _LACKING = 0.25  # P(holds) below which a picture that is not said to hold a thing lacks it
-_TRUST = 0.95  # of what is known, which the probe has to get right
+_TRUST = 0.95  # of what is known, which the belief has to get right
 
 
 class Pictures(NamedTuple):
@@ -81,8 +81,8 @@ def _forms(data: TrainingSet, things: Sequence[int]) -> list[tuple[list[int], in
 def believed(data: TrainingSet) -> list[Pictures]:
     """For each thing the pictures that hold it and those that lack it: known from captions that deny it, or else believed.
 
-    What the probe gets wrong too often of the known ones is believed of no picture; nor is anything of a thing of which no
-    picture of either kind is known, or of what a thing has ("hat of man").
+    Nothing is believed of a thing where that is wrong too often of the known pictures, nor where no picture of either kind is
+    known, nor of what a thing has ("hat of man").
     """
     found = [Pictures(*data.pictures_of(thing)) for thing in range(len(data.absent.names))]
     things = [
@@ -99,7 +99,9 @@ def believed(data: TrainingSet) -> list[Pictures]:
         holding, lacking = found[thing]
         said = named[seen, column]
         chance = share[:, column] / share[seen[said], column].mean()  # no number where no caption mentions it
-        right = torch.stack([(chance[holding] >= 0.5).float().mean(), (chance[lacking] < 0.5).float().mean()])
+        right = torch.stack(
+            [(chance[holding] >= _LACKING).float().mean(), (chance[lacking] < _LACKING).float().mean()]
+        )
         if right.mean() < _TRUST:
             continue
         holds, lacks = (torch.zeros(len(data.features), dtype=torch.bool) for _ in range(2))
