@@ -24,7 +24,7 @@ from negclip_core.files import parse_json, sha256_file
 from negclip_core.language import parse
 from negclip_core.training.shards import rows_of_shards
 
-__all__ = ["NegatedCaption", "fingerprint", "read_captions"]
+__all__ = ["NegatedCaption", "fingerprint", "is_had", "read_captions"]
 
 _MAKE_ONE = "make one with negclip synthesize"
 
@@ -40,6 +40,11 @@ class NegatedCaption:
     asserted: str
     holds: bool  # True: the image lacks the thing, so `negated` is right; False: `asserted` is
     absent: tuple[str, ...]  # what is denied: "cars", or "hat of man"
+
+
+def is_had(thing: str) -> bool:
+    """Whether what a caption denies is what something has ("hat of man"), and not that there is such a thing ("car")."""
+    return " of " in thing
 
 
 def read_captions(path: Path, counts: Counter[str] | None = None) -> Iterator[NegatedCaption]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from negclip_core.files import atomic_path
+from negclip_core.training.captions_file import is_had
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.objectives.host_score import Host
 from negclip_core.training.objectives.token_targets import (
@@ -51,7 +52,7 @@ def host_ways(vanilla: CLIP, data: TrainingSet, host: Host, store: Path, *, quie
     """
     means = torch.nn.functional.normalize(ways(vanilla, data).last, dim=-1).cpu()
     found, searched = _stored(store, means)
-    things = [thing for thing, name in enumerate(data.absent.names) if " of " not in name]
+    things = [thing for thing, name in enumerate(data.absent.names) if not is_had(name)]
     left = [thing for thing in things if not searched[thing]]
     for thing in tqdm(left, desc="ways through the host", unit="thing", disable=quiet or not left):
         denying = data.denying(thing)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from negclip_core.captions.names import Names, plural
+from negclip_core.training.captions_file import is_had
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.text import cut, tokenise
 
@@ -88,7 +89,7 @@ def believed(data: TrainingSet) -> list[Pictures]:
     things = [
         thing
         for thing, (holding, lacking) in enumerate(found)
-        if len(holding) and len(lacking) and " of " not in data.absent.names[thing]
+        if len(holding) and len(lacking) and not is_had(data.absent.names[thing])
     ]
     if not things:
         return found

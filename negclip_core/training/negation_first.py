@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from negclip_core.captions.names import plural
+from negclip_core.training.captions_file import is_had
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.text import tokenise
 
@@ -32,7 +33,7 @@ def negation_first(data: TrainingSet, rows: Tensor, share: float) -> Tensor:
         things = [data.absent.names[thing] for thing in torch.nonzero(denied)[:, 0].tolist()]
         rest = data.affirmative[rows[row : row + 1]][0]
         end = int(rest.argmax())
-        if end == 1 or not things or any(" of " in thing for thing in things):
+        if end == 1 or not things or any(map(is_had, things)):
             continue
         said = " and ".join(f"no {plural(thing)}" for thing in things) + ","
         first = tokenise(data.tokenizer, [said])[0]

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from negclip_core.captions.names import plural
 from negclip_core.captions.phrasings import Absence, negated
+from negclip_core.training.captions_file import is_had
 from negclip_core.training.data import TrainingSet
 from negclip_core.training.mentions import believed
 from negclip_core.training.objectives import Situation
@@ -79,18 +80,18 @@ class Objective:
         data = now.data
         if not self._known:
             self._known.append(_Known(alike(data), _says_more(data)))
-        rows, things = self._drawn(now)
-        if not rows:
+        drawn = self._drawn(now)
+        if not drawn:
             return torch.zeros((), device=data.device)
-        images = torch.stack([self._images(thing) for thing in things])
-        texts = self._texts(now, rows, things)
+        images = torch.stack([self._images(thing) for _, thing in drawn])
+        texts = self._texts(now, drawn)
         said, asserted = (F.normalize(pooled(now.student, ids).float(), dim=-1) for ids in texts)
         ahead = torch.einsum("nd,npd->np", said - asserted, data.seen(images))
         lacks = (torch.arange(ahead.shape[1], device=ahead.device) < self.pairs).float()
         return self.weight * F.binary_cross_entropy_with_logits(self.scale * ahead, lacks.expand_as(ahead))
 
-    def _drawn(self, now: Situation) -> tuple[list[int], list[int]]:
-        """The batch's rows that say nothing else, or of which sentences are written, and what they deny."""
+    def _drawn(self, now: Situation) -> list[tuple[int, int]]:
+        """The batch's rows that say nothing else, or of which sentences are written, each with what it denies."""
         data, known = now.data, self._known[0]
         denied = data.absent[now.rows]
         alone = denied.sum(1) == 1
@@ -103,16 +104,17 @@ class Objective:
             )
             if known.alike[thing][1].numel()
         ]
-        if known.written:  # not of what something has ("hat of man")
-            drawn = [each for each in drawn if " of " not in data.absent.names[each[1]]][:_WRITTEN]
-        return [row for row, _ in drawn], [thing for _, thing in drawn]
+        if not known.written:
+            return drawn
+        return [(row, thing) for row, thing in drawn if not is_had(data.absent.names[thing])][:_WRITTEN]
 
-    def _texts(self, now: Situation, rows: list[int], things: list[int]) -> list[Tensor]:
+    def _texts(self, now: Situation, drawn: list[tuple[int, int]]) -> list[Tensor]:
         """Token ids [rows, context] of the sentences, and of their counterparts."""
         data = now.data
         if not self._known[0].written:
-            return [getattr(data, text)[torch.tensor(rows)].long() for text in ("negated", "asserted")]
-        sentences = [_sentence(data.absent.names[thing]) for thing in things]
+            rows = torch.tensor([row for row, _ in drawn])
+            return [getattr(data, text)[rows].long() for text in ("negated", "asserted")]
+        sentences = [_sentence(data.absent.names[thing]) for _, thing in drawn]
         padded = reads_padding(now.student)
         return [
             tokenise(data.tokenizer, list(texts), padded).long() for texts in zip(*sentences, strict=True)
