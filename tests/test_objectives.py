@@ -67,6 +67,19 @@ def _similarities(
     return data.features[data.image], true, false, clip.model.logit_scale.exp()
 
 
+def test_infonce_is_of_true_texts_or_of_the_captions_as_they_were(clip: Clip, data: TrainingSet) -> None:
+    images, true, _, scale = _similarities(clip, data)
+    every = torch.arange(len(data.image))
+    with torch.no_grad():
+        plain = clip.model.encode_text(data.caption[every].long(), normalize=True)
+    entropy = torch.nn.functional.cross_entropy
+    for settings, texts in (({}, true), ({"plain": True}, plain)):
+        logits = scale * images @ texts.T
+        expected = (entropy(logits, every) + entropy(logits.T, every)) / 2
+        found = create({"name": "infonce", **settings})(of_all_captions(clip, data))
+        torch.testing.assert_close(found, expected)
+
+
 def test_hard_negatives_hold_each_image_against_its_false_text_too(clip: Clip, data: TrainingSet) -> None:
     images, true, false, scale = _similarities(clip, data)
     labels = torch.arange(len(true))
