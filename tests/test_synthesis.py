@@ -66,6 +66,8 @@ def test_what_is_called_absent_is_absent(
 ) -> None:
     kinds, wearers = _held(world)
     worn = {"hat", "glasses", "umbrella"}
+    document = json.loads(world["instances"].read_text("utf-8"))
+    colours = {entry["colour"] for entry in document["annotations"]}
     for entry in written[pipeline]["annotations"]:
         assert has_negation(entry["updated_caption"])
         assert not has_negation(entry["affirmative"]) and not has_negation(entry["asserted"])
@@ -74,11 +76,18 @@ def test_what_is_called_absent_is_absent(
                 (wearer,) = wearers[entry["image_id"]][entry["of"]]
                 assert thing not in wearer["attributes"]
                 assert entry["of"] in re.findall(r"\w+", entry["affirmative"])
+            elif thing in colours:
+                (coloured,) = wearers[entry["image_id"]][entry["of"]]
+                assert thing != coloured["colour"]
+                assert entry["affirmative"] == entry["caption"] and thing in entry["asserted"]
             else:
                 assert thing not in kinds[entry["image_id"]]
     for entry in written[pipeline]["present"]:
         for thing in set(entry["absent"]) - worn:
-            assert thing in kinds[entry["image_id"]]
+            if thing in colours:
+                assert [thing] == [one["colour"] for one in wearers[entry["image_id"]][entry["of"]]]
+            else:
+                assert thing in kinds[entry["image_id"]]
 
 
 def test_nothing_held_out_is_called_absent(written: dict[str, dict]) -> None:
@@ -144,7 +153,51 @@ def test_rand_p1_says_of_anything_what_it_does_not_wear(written: dict[str, dict]
     of = {entry["of"] for entry in written["rand-p1"]["annotations"]}
     assert {"man", "woman"} & of and len(of - {"", "man", "woman", "person"}) > 5
     assert not any(" in the with" in entry["updated_caption"] for entry in written["rand-p1"]["annotations"])
-    assert {entry["of"] for entry in written["p1"]["annotations"]} <= {"", "man", "woman", "person"}
+    dressed = {"hat", "glasses", "umbrella"}
+    wearers = {entry["of"] for entry in written["p1"]["annotations"] if dressed & set(entry["absent"])}
+    assert wearers <= {"man", "woman", "person"}
+
+
+def test_p1_says_of_what_the_caption_leaves_open_which_colour_it_does_not_have() -> None:
+    def annotation(image: int, category: int, colour: str, **more: object) -> dict[str, object]:
+        return {"image_id": image, "category_id": category, "colour": colour, **more}
+
+    document = {
+        "images": [{"id": 1}, {"id": 2}], "categories": [{"id": 1, "name": "lamp"}, {"id": 2, "name": "person"}],
+        "annotations": [annotation(1, 1, "red"), annotation(2, 1, "white"), annotation(2, 1, "red"),
+                        annotation(1, 2, "blue", gender="man")],
+    }  # fmt: skip
+    annotations = Annotations(document)
+    assert annotations.present({"id": 1}, Claim("white", "lamp", "coloured")) is False
+    assert annotations.present({"id": 1}, Claim("red", "lamp", "coloured")) is True
+    assert annotations.present({"id": 2}, Claim("white", "lamp", "coloured")) is None  # which of the two?
+    assert annotations.present({"id": 1}, Claim("blue", "man", "coloured")) is True
+    assert annotations.present({"id": 1}, Claim("blue", "dog", "coloured")) is None
+
+    def proposed(caption: str, of: dict[str, object] = document) -> set[str]:
+        proposer = LikelyProposer(Annotations(of))
+        draws = (proposer.propose({"id": 1}, caption, np.random.default_rng(seed)) for seed in range(40))
+        return {claim.of for claims in draws for claim in claims if claim.how == "coloured"}
+
+    assert proposed("a lamp in the office") == {"lamp"}
+    assert proposed("a man beside a red lamp") == {"man"}
+    assert proposed("a red lamp and a man in black") == set()
+    plain = [
+        {key: value for key, value in each.items() if key != "colour"} for each in document["annotations"]
+    ]
+    assert proposed("a lamp", {**document, "annotations": plain}) == set()
+
+    writer, claims = PhrasingWriter(annotations), (Claim("white", "lamp", "coloured"),)
+    texts = [
+        writer.write({"id": 1}, "a lamp in the office", claims, np.random.default_rng(seed))
+        for seed in range(40)
+    ]
+    assert all(text is not None and text.affirmative == "a lamp in the office" for text in texts)
+    assert all(
+        re.fullmatch(r"a lamp (that|which|not|without).* in the office", text.text) for text in texts if text
+    )
+    assert {text.asserted for text in texts if text} == {"a lamp that is white in the office"}
+    assert writer.write({"id": 1}, "a lamp and a lamp", claims, np.random.default_rng(0)) is None
 
 
 def test_what_cannot_be_seen_is_not_written() -> None:

@@ -1,7 +1,7 @@
 """COCO instances as proposer and verifier: what images of a place often hold, and what this one holds.
 
-Stands where an LLM and an MLLM stand for images without annotations. Categories may bring `plural`, annotations of
-people `gender`, of whatever may wear something `attributes`, and images `place`, as the drawn world's do.
+Stands where an LLM and an MLLM stand for images without annotations. Categories may bring `plural`, annotations `colour`,
+of people `gender`, of whatever may wear something `attributes`, and images `place`, as the drawn world's do.
 """
 
 import re
@@ -21,8 +21,12 @@ _ENOUGH = 20  # images, before what they hold together says what is likely
 _TWO = 0.2  # share of proposals that name two things
 # One of whom nothing worn is told yet.
 NOTHING_WORN = r"(?! (?:with|wearing|holding|on|in \w+ (?:with|wearing|holding))\b)"
+# One of whom no colour is told either: "a man in red", but not "a man in the park".
+_NO_COLOUR = rf"{NOTHING_WORN}(?! in (?!the\b|this\b|it\b|sight\b)\w)"
 _PEOPLE = re.compile(rf"\ba (man|woman|person)\b{NOTHING_WORN}")
 _WORN = 0.5  # share of captions with such a person in which something worn is proposed
+_COLOURED = 0.3  # share of captions that leave the colour of a thing open in which a colour is proposed
+_OFTEN = 0.05  # share of things of a kind, before a colour is one that such things have
 
 
 class Annotations:
@@ -41,17 +45,20 @@ class Annotations:
         self.places = {image["id"]: image.get("place", "") for image in document["images"]}
         self.kinds: dict[int, set[str]] = defaultdict(set)
         self.wearing: dict[int, dict[str, list[set[str]]]] = defaultdict(lambda: defaultdict(list))
+        self.coloured: dict[int, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for entry in document["annotations"]:
             key, kind = entry["image_id"], names[entry["category_id"]]
             self.kinds[key].add(kind)
-            if "attributes" in entry:
-                for noun in {kind, entry.get("gender") or kind}:
+            for noun in {kind, entry.get("gender") or kind}:
+                if "attributes" in entry:
                     self.wearing[key][noun].append(set(entry["attributes"]))
+                if "colour" in entry:
+                    self.coloured[key][noun].append(entry["colour"] or "")
 
     def present(
         self, image: Mapping[str, Any], claim: Claim, rng: np.random.Generator | None = None
     ) -> bool | None:
-        """Whether the image holds the thing; of what is worn, whether the only man, person or dog there wears it.
+        """Whether the image holds the thing; of what is worn or a colour, whether the only man or dog there wears or has it.
 
         None of images that are not annotated, of things that are no category, and of those of which the annotations
         say too little: with a person there, a man may be as well.
@@ -61,6 +68,9 @@ class Annotations:
             return None
         if claim.how == "there":
             return self.names.among(claim.thing, self.kinds[key])
+        if claim.how == "coloured":
+            colours = self.coloured[key][claim.of]
+            return claim.thing == colours[0] if len(colours) == 1 and colours[0] else None
         wearers = self.wearing[key][claim.of]
         return claim.thing in wearers[0] if claim.how == "worn" and len(wearers) == 1 else None
 
@@ -70,7 +80,7 @@ class Annotations:
 
 
 class LikelyProposer:
-    """P1's: what images of the same place often hold, and what people there often wear.
+    """P1's: what images of the same place often hold, what people there often wear, and colours that things often have.
 
     Where images bring no place: what images often hold that hold the same, and what is at home where they seem to be.
     """
@@ -92,6 +102,8 @@ class LikelyProposer:
             kind: _often(counts, counts[kind]) for kind, counts in beside.items() if counts[kind] >= _ENOUGH
         }
         self.worn = {place: sorted(names) for place, names in worn.items()}
+        self.colours = _colours(annotations)
+        self._plain = re.compile(rf"\ban? ({'|'.join(map(re.escape, self.colours))})\b{_NO_COLOUR}")
 
     def propose(
         self, image: Mapping[str, Any], caption: str, rng: np.random.Generator, tried: Claims = ()
@@ -102,6 +114,11 @@ class LikelyProposer:
         worn = self.worn.get(place, [])
         if len(people) == 1 and worn and rng.random() < _WORN:
             return tuple(Claim(name, people[0], "worn") for name in _some(rng, worn))
+        plain = self._plain.findall(caption) if self.colours else []
+        if plain and rng.random() < _COLOURED:
+            noun = plain[int(rng.integers(len(plain)))]
+            colours = self.colours[noun]
+            return (Claim(colours[int(rng.integers(len(colours)))], noun, "coloured"),)
         named = self.annotations.mentioned(caption)
         known = named | {claim.thing for claim in tried}
         around = set() if place else self._around(named | self.annotations.kinds.get(image["id"], set()))
@@ -113,6 +130,19 @@ class LikelyProposer:
         telling = kinds - {"person"} or kinds
         beside = {other for kind in telling for other in self.beside.get(kind, ())}
         return beside | at_home_with(telling) & self.annotations.plurals.keys()
+
+
+def _colours(annotations: Annotations) -> dict[str, list[str]]:
+    """The colours that things of a kind often have, where their annotations say so."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for nouns in annotations.coloured.values():
+        for noun, colours in nouns.items():
+            counts[noun].update(filter(None, colours))
+    return {
+        noun: sorted(colour for colour, n in found.items() if n >= _OFTEN * found.total())
+        for noun, found in counts.items()
+        if found
+    }
 
 
 def _often(counts: Counter[str], images: int) -> list[str]:

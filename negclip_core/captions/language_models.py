@@ -152,6 +152,8 @@ def _named(forms: Collection[str], text: str) -> bool:
 def _question(claim: Claim) -> str:
     if claim.how == "worn":
         return f"Does the {claim.of} in the image wear or hold {noun_phrase(claim.thing)}?"
+    if claim.how == "coloured":
+        return f"Is the {claim.of} in the image {claim.thing}?"
     return f"Is there any {claim.thing} in the image, even a small one or a part of one?"
 
 

@@ -35,6 +35,8 @@ _TRIES = 6
 # "a man in red", but not "a man in the" park.
 _WEARER = r"\ba (?:\w+ )?{noun}(?: in (?!the\b|this\b|it\b|sight\b)\w+)?\b{nothing_worn}"
 _PEOPLE = ("man", "woman", "person")
+# "a lamp that is not white in the office", but not "a lamp, not white in the office" nor "a lamp is not white in the office".
+_GOES_ON = re.compile(r"\{noun\} (?!is |with )")
 
 
 class PhrasingWriter:
@@ -54,7 +56,7 @@ class PhrasingWriter:
             return self._worn(caption, claims, rng)
         if how == "there":
             return self._there(image, caption, claims, rng)
-        return self._looks(claims[0], rng)
+        return self._coloured(caption, claims[0], rng)
 
     def answer(
         self, image: Mapping[str, Any], caption: str, claims: Claims, rng: np.random.Generator, question: str
@@ -72,7 +74,9 @@ class PhrasingWriter:
             return said
         if claim.how == "worn":
             return self._worn(f"a {claim.of}", claims, rng)
-        return self.write(image, caption, claims, rng)
+        if claim.how == "there":
+            return self._there(image, caption, claims, rng)
+        return self._looks(claim, rng)
 
     def _absence(self, claim: Claim) -> Absence:
         return Absence(
@@ -119,14 +123,28 @@ class PhrasingWriter:
                 return Negated(said, rest, there, text.template)
         return None
 
-    def _looks(self, claim: Claim, rng: np.random.Generator) -> Negated:
-        """A phrase for a thing that is not of a colour, or on which nobody is."""
+    def _coloured(self, caption: str, claim: Claim, rng: np.random.Generator) -> Negated | None:
+        """A caption with a thing, said once and without its colour, that is not of a colour."""
+        places = list(re.finditer(rf"\ban? {re.escape(claim.of)}\b", caption))
+        if len(places) != 1:
+            return None
+        before, noun, after = caption[: places[0].start()], places[0][0], caption[places[0].end() :]
+        phrase = self._looks(claim, rng, noun, inside=bool(after))
+        said, rest, there = (
+            f"{before}{part}{after}" for part in (phrase.text, phrase.affirmative, phrase.asserted)
+        )
+        return Negated(said, rest, there, phrase.template)
+
+    def _looks(self, claim: Claim, rng: np.random.Generator, noun: str = "", inside: bool = False) -> Negated:
+        """A phrase for a thing that is not of a colour, or on which nobody is; one that may go on if it stands `inside`."""
         family = "occupied" if claim.how == "occupied" else "colour"
         if claim.of in _PEOPLE and family == "colour":
             family = "clothes"
         choices = templates(family, self.split)
+        if inside:
+            choices = [template for template in choices if _GOES_ON.match(template)]
         template = choices[int(rng.random() * len(choices))]
-        noun = ("the ", f"{article(claim.of)} ")[int(rng.random() < 0.5)] + claim.of
+        noun = noun or ("the ", f"{article(claim.of)} ")[int(rng.random() < 0.5)] + claim.of
         text = template.format(noun=noun, colour=claim.thing, bare_noun=claim.of)
         asserted = {
             "occupied": f"{noun} {join(noun)} a person on it",
