@@ -14,15 +14,15 @@ import numpy as np
 from negclip_core.captions.names import Names, at_home_with, plural
 from negclip_core.captions.synthesis import Claim, Claims
 
-__all__ = ["NOTHING_WORN", "Annotations", "LikelyProposer", "RandomProposer"]
+__all__ = ["IN_COLOUR", "NOTHING_WORN", "Annotations", "LikelyProposer", "RandomProposer"]
 
 _LIKELY = 0.15
 _ENOUGH = 20  # images, before what they hold together says what is likely
 _TWO = 0.2  # share of proposals that name two things
 # One of whom nothing worn is told yet.
 NOTHING_WORN = r"(?! (?:with|wearing|holding|on|in \w+ (?:with|wearing|holding))\b)"
-# One of whom no colour is told either: "a man in red", but not "a man in the park".
-_NO_COLOUR = rf"{NOTHING_WORN}(?! in (?!the\b|this\b|it\b|sight\b)\w)"
+# The colour of one's clothes: "a man in red", but not "a man in the park".
+IN_COLOUR = r" in (?!the\b|this\b|it\b|sight\b)\w+"
 _PEOPLE = re.compile(rf"\ba (man|woman|person)\b{NOTHING_WORN}")
 _WORN = 0.5  # share of captions with such a person in which something worn is proposed
 _COLOURED = 0.3  # share of captions that leave the colour of a thing open in which a colour is proposed
@@ -103,7 +103,9 @@ class LikelyProposer:
         }
         self.worn = {place: sorted(names) for place, names in worn.items()}
         self.colours = _colours(annotations)
-        self._plain = re.compile(rf"\ban? ({'|'.join(map(re.escape, self.colours))})\b{_NO_COLOUR}")
+        self._plain = re.compile(
+            rf"\ban? ({'|'.join(map(re.escape, self.colours))})\b{NOTHING_WORN}(?!{IN_COLOUR})"
+        )
 
     def propose(
         self, image: Mapping[str, Any], caption: str, rng: np.random.Generator, tried: Claims = ()

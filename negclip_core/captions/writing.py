@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from negclip_core.captions.annotated import NOTHING_WORN, Annotations
+from negclip_core.captions.annotated import IN_COLOUR, NOTHING_WORN, Annotations
 from negclip_core.captions.checks import failure
 from negclip_core.captions.names import plural
 from negclip_core.captions.phrasings import (
@@ -32,8 +32,7 @@ _EXISTENCE = (
 )
 _UNSTOPPED = 0.5  # share of those that end without their full stop, as people type them
 _TRIES = 6
-# "a man in red", but not "a man in the" park.
-_WEARER = r"\ba (?:\w+ )?{noun}(?: in (?!the\b|this\b|it\b|sight\b)\w+)?\b{nothing_worn}"
+_WEARER = rf"\ba (?:\w+ )?{{noun}}(?:{IN_COLOUR})?\b{{nothing_worn}}"
 _PEOPLE = ("man", "woman", "person")
 # "a lamp that is not white in the office", but not "a lamp, not white in the office" nor "a lamp is not white in the office".
 _GOES_ON = re.compile(r"\{noun\} (?!is |with )")
