@@ -124,7 +124,8 @@ def _of_verb_cue(tokens: Sequence[Token], text: str, i: int) -> Scope:
     # "not visible", "not in the picture": where the sentence names a subject, that is what is absent.
     subject = _subject(tokens, i) if unseen > j else None
     if subject:
-        items = _with_others(tokens, subject) if word(tokens, i - 1) in _PLURAL else [subject]
+        verbless = subject[1] == i
+        items = _with_others(tokens, subject) if verbless or word(tokens, i - 1) in _PLURAL else [subject]
         first = items[0][0]
         end = predicate(tokens, j, _nothing_before(tokens, first))
         return Scope((i + 1, end), names(tokens, text, items), (first, end))
@@ -209,11 +210,16 @@ def _subject(tokens: Sequence[Token], i: int) -> Span | None:
     start = end
     while not breaks(tokens, start - 1):
         start -= 1
-    # Without an auxiliary ("parts not shown") it is the host itself, unless "whose" or "with" leads to it, or it
-    # stands apart ("a street, cars not shown"). Tokenised captions have "who 's" for "whose".
-    led = word(tokens, start - 1) in {"whose", "with", "where"} or word(tokens, start - 2) == "who"
+    # Without an auxiliary ("parts not shown") it is the host itself, unless "whose" or "with" leads to it and what is
+    # joined to it, or they stand apart ("a street, cars not shown"). Tokenised captions have "who 's" for "whose".
+    first = start
+    while word(tokens, first - 1) in {"and", "or"}:
+        first -= 1
+        while not breaks(tokens, first - 1):
+            first -= 1
+    led = word(tokens, first - 1) in {"whose", "with", "where"} or word(tokens, first - 2) == "who"
     cue = tokens[i].cue
-    said = led or end < i or _apart(tokens, start, i) or cue is None or cue.family == "after"
+    said = led or end < i or _apart(tokens, first, i) or cue is None or cue.family == "after"
     return (start, end) if start < end and said else None
 
 
