@@ -46,14 +46,24 @@ class Annotations:
         self.kinds: dict[int, set[str]] = defaultdict(set)
         self.wearing: dict[int, dict[str, list[set[str]]]] = defaultdict(lambda: defaultdict(list))
         self.coloured: dict[int, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        self.genders: dict[str, str] = {}  # "man": "person"
+        self.untold: dict[int, set[str]] = defaultdict(set)  # kinds of things whose gender is not told
         for entry in document["annotations"]:
-            key, kind = entry["image_id"], names[entry["category_id"]]
-            self.kinds[key].add(kind)
-            for noun in {kind, entry.get("gender") or kind}:
+            key, kind, gender = entry["image_id"], names[entry["category_id"]], entry.get("gender")
+            self.kinds[key] |= {kind, gender or kind}
+            if gender:
+                self.genders[gender] = kind
+            else:
+                self.untold[key].add(kind)
+            for noun in {kind, gender or kind}:
                 if "attributes" in entry:
                     self.wearing[key][noun].append(set(entry["attributes"]))
                 if "colour" in entry:
                     self.coloured[key][noun].append(entry["colour"] or "")
+        self._gendered = {
+            gender: re.compile(rf"\b(?:{re.escape(gender)}|{re.escape(plural(gender))})\b")
+            for gender in self.genders
+        }
 
     def present(
         self, image: Mapping[str, Any], claim: Claim, rng: np.random.Generator | None = None
@@ -66,6 +76,10 @@ class Annotations:
         key = image["id"]
         if key not in self.places:
             return None
+        if claim.how == "there" and claim.thing in self.genders:
+            if claim.thing in self.kinds[key]:
+                return True
+            return None if self.genders[claim.thing] in self.untold[key] else False
         if claim.how == "there":
             return self.names.among(claim.thing, self.kinds[key])
         if claim.how == "coloured":
@@ -75,12 +89,15 @@ class Annotations:
         return claim.thing in wearers[0] if claim.how == "worn" and len(wearers) == 1 else None
 
     def mentioned(self, caption: str) -> set[str]:
-        """The categories that a caption names, or may mean."""
-        return self.names.mentioned(caption)
+        """The categories that a caption names, or may mean; and whether it says of somebody that it is a man."""
+        said = {gender for gender, forms in self._gendered.items() if forms.search(caption.lower())}
+        return self.names.mentioned(caption) | said
 
 
 class LikelyProposer:
     """P1's: what images of the same place often hold, what people there often wear, and colours that things often have.
+
+    Men and women are among what images hold where annotations tell them apart.
 
     Where images bring no place: what images often hold that hold the same, and what is at home where they seem to be.
     """
@@ -125,7 +142,12 @@ class LikelyProposer:
         known = named | {claim.thing for claim in tried}
         around = set() if place else self._around(named | self.annotations.kinds.get(image["id"], set()))
         likely = sorted(around - known) or [k for k in self.likely.get(place, []) if k not in known]
-        return tuple(Claim(kind) for kind in _some(rng, likely))
+        # Men and women stand in for people: neither oftener than other things, nor "no people and no men".
+        kinds: dict[str, list[str]] = defaultdict(list)
+        for name in likely:
+            kinds[self.annotations.genders.get(name, name)].append(name)
+        chosen = (kinds[kind] for kind in _some(rng, list(kinds)))
+        return tuple(Claim(names[int(rng.integers(len(names))) if len(names) > 1 else 0]) for names in chosen)
 
     def _around(self, kinds: set[str]) -> set[str]:
         # People are everywhere, and tell nothing of where this is.

@@ -96,8 +96,9 @@ class PhrasingWriter:
         if not place_first and caption.startswith(("there ", "the ", "this ")):
             return None
         ends = bool(place) and caption.endswith(f" {place}")  # what is said last is said of the place
+        affixed = place_first and not self.annotations.genders.keys() & {claim.thing for claim in claims}
         for _ in range(_TRIES):
-            family = "two" if len(claims) > 1 else _family(rng, place_first)
+            family = "two" if len(claims) > 1 else _family(rng, affixed)
             text = negated(caption, absent, rng, family=family, split=self.split, place=place, prep=prep,
                            keep=not alone)  # fmt: skip
             if text.affirmative and (ends or not LAST_NOUN.match(text.template)):
@@ -153,7 +154,8 @@ class PhrasingWriter:
         return Negated(text, noun, asserted, template)
 
 
-def _family(rng: np.random.Generator, place_first: bool) -> str:
-    names = [name for name in _SHARES if place_first or name != "affix"]
+def _family(rng: np.random.Generator, affixed: bool) -> str:
+    """A family of phrasings; "carless" takes a caption that begins with the place, and nobody says "manless"."""
+    names = [name for name in _SHARES if affixed or name != "affix"]
     shares = np.cumsum([_SHARES[name] for name in names])
     return names[int(np.searchsorted(shares, rng.random() * shares[-1], side="right"))]

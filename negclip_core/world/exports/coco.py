@@ -37,7 +37,9 @@ def _images(pictures: list[Drawn], split: Split) -> list[dict[str, Any]]:
 def _held_out(scene: Scene, split: Split) -> list[str]:
     """What captions must not call absent, because it belongs to another split: kinds in this place, "man with hat"."""
     kinds = [k for k in KINDS if split_of("place_kind", scene.place, k) not in ("train", split)]
-    worn = [(n, a) for n in ("man", "woman") for a in ATTRIBUTES]
+    genders = ("man", "woman")
+    worn = [(n, a) for n in genders for a in ATTRIBUTES]
+    kinds += genders if "person" in kinds else ()
     return kinds + [
         f"{n} with {a}" for n, a in worn if split_of("noun_attribute", n, a) not in ("train", split)
     ]
