@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from negclip_core.captions.names import Names, at_home_with, plural
+from negclip_core.captions.names import Names, at_home_with, plural, says
 from negclip_core.captions.synthesis import Claim, Claims
 
 __all__ = ["IN_COLOUR", "NOTHING_WORN", "Annotations", "LikelyProposer", "RandomProposer"]
@@ -60,10 +60,6 @@ class Annotations:
                     self.wearing[key][noun].append(set(entry["attributes"]))
                 if "colour" in entry:
                     self.coloured[key][noun].append(entry["colour"] or "")
-        self._gendered = {
-            gender: re.compile(rf"\b(?:{re.escape(gender)}|{re.escape(plural(gender))})\b")
-            for gender in self.genders
-        }
 
     def present(
         self, image: Mapping[str, Any], claim: Claim, rng: np.random.Generator | None = None
@@ -90,7 +86,7 @@ class Annotations:
 
     def mentioned(self, caption: str) -> set[str]:
         """The categories that a caption names, or may mean; and whether it says of somebody that it is a man."""
-        said = {gender for gender, forms in self._gendered.items() if forms.search(caption.lower())}
+        said = {gender for gender in self.genders if says(caption, self.names.of(gender))}
         return self.names.mentioned(caption) | said
 
 

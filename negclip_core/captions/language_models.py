@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from negclip_core.captions.checks import denied, failure
-from negclip_core.captions.names import Names
+from negclip_core.captions.names import Names, says
 from negclip_core.captions.phrasings import Negated, join, noun_phrase
 from negclip_core.captions.prompts import Prompt, load_prompt
 from negclip_core.captions.synthesis import Claim, Claims, Rejected
@@ -63,7 +63,7 @@ class ModelProposer:
         forms = self.names.of(said)
         thing = self.names.same.get(said, said)
         if (
-            _named(forms, caption)
+            says(caption, forms)
             or thing in self.names.mentioned(caption)
             or any(c.thing == thing for c in tried)
         ):
@@ -142,11 +142,6 @@ def image_url(image: Image.Image) -> str:
 
 def _seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**31))
-
-
-def _named(forms: Collection[str], text: str) -> bool:
-    words = f" {' '.join(re.findall(r'[a-z]+', text.lower()))} "
-    return any(f" {form} " in words for form in forms)
 
 
 def _question(claim: Claim) -> str:

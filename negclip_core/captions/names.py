@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["COCO", "UNCOUNTED", "Names", "at_home_with", "is_plural", "plural"]
+__all__ = ["COCO", "UNCOUNTED", "Names", "at_home_with", "is_plural", "plural", "says"]
 
 _PLURALS = {"person": "people", "knife": "knives", "mouse": "computer mice", "man": "men", "woman": "women", "child": "children",
             "sheep": "sheep", "broccoli": "broccoli", "tv": "TVs", "remote": "remote controls", "hair drier": "hair dryers"}  # fmt: skip
@@ -57,6 +57,12 @@ def plural(noun: str) -> str:
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return f"{noun[:-1]}ies"
     return noun + ("es" if noun.endswith(("s", "ch", "sh", "x")) else "s")
+
+
+def says(text: str, forms: Collection[str]) -> bool:
+    """Whether a text has one of these words, or rows of words, given in lower case."""
+    words = f" {' '.join(re.findall(r'[a-z]+', text.lower()))} "
+    return any(f" {form} " in words for form in forms)
 
 
 COCO = {name: plural(name) for name in _table()}  # COCO's 80 categories and their plurals

@@ -115,12 +115,10 @@ class PhrasingWriter:
         for _ in range(_TRIES):
             text = lacking(found[0], worn, rng, split=self.split)
             lacks = text.text if claims[0].of in _PEOPLE else text.text.replace(" who ", " that ")
-            said, rest, there = (
-                f"{before}{part}{after}" for part in (lacks, text.affirmative, text.asserted)
-            )
+            said = _inside(before, replace(text, text=lacks), after)
             # "without glasses and a hat" may be read as with a hat, "without a hat or glasses and a dog" as without a dog.
-            if len(claims) == 1 or not failure(said, caption, forms, rest):
-                return Negated(said, rest, there, text.template)
+            if len(claims) == 1 or not failure(said.text, caption, forms, said.affirmative):
+                return said
         return None
 
     def _coloured(self, caption: str, claim: Claim, rng: np.random.Generator) -> Negated | None:
@@ -129,11 +127,7 @@ class PhrasingWriter:
         if len(places) != 1:
             return None
         before, noun, after = caption[: places[0].start()], places[0][0], caption[places[0].end() :]
-        phrase = self._looks(claim, rng, noun, inside=bool(after))
-        said, rest, there = (
-            f"{before}{part}{after}" for part in (phrase.text, phrase.affirmative, phrase.asserted)
-        )
-        return Negated(said, rest, there, phrase.template)
+        return _inside(before, self._looks(claim, rng, noun, inside=bool(after)), after)
 
     def _looks(self, claim: Claim, rng: np.random.Generator, noun: str = "", inside: bool = False) -> Negated:
         """A phrase for a thing that is not of a colour, or on which nobody is; one that may go on if it stands `inside`."""
@@ -152,6 +146,13 @@ class PhrasingWriter:
             "colour": f"{noun} that is {claim.thing}",
         }[family]
         return Negated(text, noun, asserted, template)
+
+
+def _inside(before: str, phrase: Negated, after: str) -> Negated:
+    """A phrase, with its counterparts, between what a caption says before and after it."""
+    parts = (phrase.text, phrase.affirmative, phrase.asserted)
+    said, rest, there = (f"{before}{part}{after}" for part in parts)
+    return Negated(said, rest, there, phrase.template)
 
 
 def _family(rng: np.random.Generator, affixed: bool) -> str:

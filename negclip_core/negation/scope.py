@@ -207,20 +207,23 @@ def _subject(tokens: Sequence[Token], i: int) -> Span | None:
     end = i
     while is_auxiliary(tokens, end - 1) or word(tokens, end - 1) in _PERFECT | lex.ADVERBS:
         end -= 1
-    start = end
-    while not breaks(tokens, start - 1):
-        start -= 1
+    start = _phrase_start(tokens, end)
     # Without an auxiliary ("parts not shown") it is the host itself, unless "whose" or "with" leads to it and what is
     # joined to it, or they stand apart ("a street, cars not shown"). Tokenised captions have "who 's" for "whose".
     first = start
     while word(tokens, first - 1) in {"and", "or"}:
-        first -= 1
-        while not breaks(tokens, first - 1):
-            first -= 1
+        first = _phrase_start(tokens, first - 1)
     led = word(tokens, first - 1) in {"whose", "with", "where"} or word(tokens, first - 2) == "who"
     cue = tokens[i].cue
     said = led or end < i or _apart(tokens, first, i) or cue is None or cue.family == "after"
     return (start, end) if start < end and said else None
+
+
+def _phrase_start(tokens: Sequence[Token], end: int) -> int:
+    """Where the phrase that ends before `end` begins."""
+    while not breaks(tokens, end - 1):
+        end -= 1
+    return end
 
 
 def _apart(tokens: Sequence[Token], start: int, i: int) -> bool:
