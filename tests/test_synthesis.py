@@ -139,6 +139,26 @@ def test_a_caption_is_written_around_a_person() -> None:
     assert writer.write(image, "a dog", claims, np.random.default_rng(0)) is None
 
 
+@pytest.mark.parametrize(
+    "caption",
+    ["a dog is visible in the park", "two dogs can be seen in the park", "a photo of a dog in the park", "in the park there is a dog"],
+)  # fmt: skip
+def test_only_a_noun_phrase_is_put_behind_a_view_of(caption: str) -> None:
+    writer = PhrasingWriter(
+        Annotations({"images": [], "categories": [{"id": 1, "name": "car"}], "annotations": []})
+    )
+
+    def written(of: str) -> set[str]:
+        image = {"id": 1, "where": "in the park"}
+        texts = (writer.write(image, of, (Claim("car"),), np.random.default_rng(seed)) for seed in range(300))
+        return {text.text for text in texts if text is not None}
+
+    framed = re.compile(r"(this is|of|from) ")
+    before = {text.partition(caption)[0] for text in written(caption)}
+    assert len(before) > 5 and not any(framed.search(text) for text in before)
+    assert any(framed.search(text) for text in written("a dog in the park"))
+
+
 def test_of_a_person_it_is_told_what_the_only_one_lacks(world: dict[str, Path]) -> None:
     annotations = Annotations(json.loads(world["instances"].read_text("utf-8")))
     wearing = {key: found["person"] for key, found in annotations.wearing.items() if found["person"]}

@@ -36,6 +36,11 @@ _WEARER = rf"\ba (?:\w+ )?{{noun}}(?:{IN_COLOUR})?\b{{nothing_worn}}"
 _PEOPLE = ("man", "woman", "person")
 # "a lamp that is not white in the office", but not "a lamp, not white in the office" nor "a lamp is not white in the office".
 _GOES_ON = re.compile(r"\{noun\} (?!is |with )")
+# "a view of a park with a dog without cars", but not "a view of a dog can be seen in the park" nor "a view of a photo of a park".
+_FRAME = re.compile(r".*\w \{base\}")
+_NO_NOUN_PHRASE = re.compile(
+    r"a (picture|photo) of |(on|in|by|at) the |.*\b(is|are|can be) (visible|seen|shown)\b"
+)
 
 
 class PhrasingWriter:
@@ -96,12 +101,15 @@ class PhrasingWriter:
         if not place_first and caption.startswith(("there ", "the ", "this ")):
             return None
         ends = bool(place) and caption.endswith(f" {place}")  # what is said last is said of the place
+        excluded = [] if ends else [LAST_NOUN]
+        if _NO_NOUN_PHRASE.match(caption):
+            excluded.append(_FRAME)
         affixed = place_first and not self.annotations.genders.keys() & {claim.thing for claim in claims}
         for _ in range(_TRIES):
             family = "two" if len(claims) > 1 else _family(rng, affixed)
             text = negated(caption, absent, rng, family=family, split=self.split, place=place, prep=prep,
                            keep=not alone)  # fmt: skip
-            if text.affirmative and (ends or not LAST_NOUN.match(text.template)):
+            if text.affirmative and not any(rule.match(text.template) for rule in excluded):
                 return text
         return None
 
