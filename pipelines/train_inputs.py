@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from negclip_core.errors import RequestError
+from negclip_core.models import arms_of
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +70,7 @@ def load_base(name: str, device: "torch.device") -> "Clip":
     """The CLIP to start from. Raises RequestError where it has no image tower."""
     from negclip_core.clip import load_clip
 
-    base = load_clip(name, device=device)
+    base = load_clip(arms_of(name)["vanilla"].source, device=device)
     if "vision_cfg" not in base.config:
         raise RequestError(
             f"{name}: is a text tower only; training looks at pictures: name the whole CLIP that it is of"

@@ -37,7 +37,8 @@ Captions = Annotated[
 ]
 Images = Annotated[Path | None, typer.Option(help="The folder of their images, or of the shards.")]
 StartingClip = Annotated[
-    str | None, typer.Option(help="The CLIP to start from: a name, hub id, folder or file.")
+    str | None,
+    typer.Option(help="The CLIP to start from: miniature, ViT-B-32, ..., a hub id, a folder or a file."),
 ]
 RecipeName = Annotated[
     str | None,

@@ -21,7 +21,7 @@ from negclip_core.training.run import Run
 from negclip_core.training.states import States
 from negclip_core.training.tables import caption_tables
 from pipelines.train import run
-from pipelines.train_inputs import read_inputs
+from pipelines.train_inputs import load_base, read_inputs
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -176,6 +176,10 @@ def test_a_text_tower_without_its_image_tower_is_refused_before_anything_is_read
             quiet=True,
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_name_of_a_clip_is_the_clip_that_evaluation_knows_as_vanilla() -> None:
+    assert load_base("miniature", torch.device("cpu")).sha256 == load_clip("miniature/clip").sha256
 
 
 def test_an_objective_that_cannot_be_made_is_refused_before_anything_is_read(
