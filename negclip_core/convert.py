@@ -82,12 +82,15 @@ def _lost(checkpoint: Checkpoint, layout: str) -> str | None:
             to_processor(checkpoint.preprocess, vision["image_size"])
         except ValueError as error:
             return f"pictures prepared with {error}"
-    if layout == "openai":
-        # Who reads it takes for granted what shapes do not say.
-        if not config.get("quick_gelu"):
-            return "GELU, since its readers take QuickGELU for granted"
-        text, read = config["text_cfg"], config_from_shapes(checkpoint.weights)["text_cfg"]
-        if text["heads"] != read["heads"] or (vision or {}).get("head_width", 64) != 64:
+    if layout in ("openai", "comfyui"):
+        # Who reads weights alone takes for granted what shapes do not say.
+        read = config_from_shapes(checkpoint.weights)
+        taken = layout == "openai" or read["quick_gelu"]
+        if bool(config.get("quick_gelu")) != taken:
+            has, wanted = ("GELU", "QuickGELU") if taken else ("QuickGELU", "GELU")
+            return f"{has}, since its readers take {wanted} for granted"
+        seen = vision if vision is not None and layout == "openai" else {}
+        if config["text_cfg"]["heads"] != read["text_cfg"]["heads"] or seen.get("head_width", 64) != 64:
             return "heads that are not of width 64, since its readers take that for granted"
     return None
 

@@ -65,7 +65,7 @@ def converted(checkpoint: Checkpoint, out: Path, layout: str) -> Checkpoint:
 @pytest.mark.parametrize(
     ("source", "first", "second"),
     [(quick_gelu, *pair) for quick_gelu in (True, False) for pair in product(LAYOUTS, LAYOUTS)
-     if quick_gelu or "openai" not in pair],
+     if quick_gelu or not {"openai", "comfyui"} & set(pair)],
     indirect=["source"],
 )  # fmt: skip
 def test_there_and_back_nothing_changes(source: Path, tmp_path: Path, first: str, second: str) -> None:
@@ -110,6 +110,8 @@ def test_three_libraries_say_the_same(source: Path, tmp_path: Path) -> None:
         for other in found[1:]:
             torch.testing.assert_close(other, found[0], rtol=1e-4, atol=1e-5)
     assert hub.logit_scale.exp().item() == pytest.approx(own.logit_scale)
+    if not own.config["quick_gelu"]:
+        return
     # A text tower alone is a model of its own.
     write_checkpoint(load_clip(source).checkpoint, tmp_path / "clip_l.safetensors", "comfyui", {})
     alone = read_checkpoint(tmp_path / "clip_l.safetensors")
@@ -229,6 +231,30 @@ def test_openais_layout_refuses_what_its_readers_take_otherwise(
     for layout in ("open_clip", "transformers"):
         found = converted(own, tmp_path / layout, layout).config
         assert (found[part] if part else found).items() >= said.items()
+
+
+@pytest.mark.parametrize(("layers", "quick_gelu"), [(12, True), (13, False)], ids=["clip_l", "clip_g"])
+@torch.no_grad()
+def test_weights_alone_have_the_activation_that_comfyui_takes_for_granted(
+    clip_folder: Path, tmp_path: Path, layers: int, quick_gelu: bool
+) -> None:
+    config = read_checkpoint(clip_folder).config
+    text = {**config["text_cfg"], "heads": 1, "layers": layers}
+    model = CLIP(32, CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**text), quick_gelu=quick_gelu).eval()
+    own = {**config, "text_cfg": text, "quick_gelu": quick_gelu}
+    write_open_clip_folder(
+        tmp_path / "own", model.state_dict(), own, preprocess={}, made_by={}, tokenizer_folder=clip_folder
+    )
+    clip = load_clip(tmp_path / "own")
+    there = Clip("there", converted(clip.checkpoint, tmp_path, "comfyui"), torch.device("cpu"))
+    ids = clip.tokenizer(TEXTS)
+    assert torch.equal(there.model.encode_text(ids), model.encode_text(ids))
+    clip.config["quick_gelu"] = not quick_gelu
+    with pytest.raises(
+        RequestError, match=r"comfyui's layout cannot hold (Quick)?GELU, since its readers take"
+    ):
+        write_checkpoint(clip.checkpoint, tmp_path / "other.safetensors", "comfyui", {})
+    assert not (tmp_path / "other.safetensors").exists()
 
 
 def test_transformers_layout_refuses_pictures_that_it_cannot_prepare(source: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 __all__ = ["config_from_shapes", "is_openai", "strip"]
 
 _HEAD_WIDTH = 64  # in all of OpenAI's models
+_DEEPEST = 12  # blocks of their text towers; LAION's H, g and bigG have more, and GELU
 _SCALARS = ("input_resolution", "context_length", "vocab_size")
 
 
@@ -26,22 +27,24 @@ def strip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def config_from_shapes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """open_clip's `model_cfg` for canonical weights; OpenAI's activation and width of heads are taken for granted.
+    """open_clip's `model_cfg` for canonical weights; OpenAI's width of heads is taken for granted, and its activation in
+    text towers of its depths.
 
     `vision_cfg` is missing where there is no image tower.
 
-    Source: open_clip/model.py, build_model_from_openai_state_dict.
+    Source: open_clip/model.py, build_model_from_openai_state_dict; ComfyUI's configs of clip_l, clip_g and SD 2.x agree.
     """
     vocabulary, width = weights["token_embedding.weight"].shape
+    layers = _blocks(weights, "transformer.resblocks.")
     config: dict[str, Any] = {
         "embed_dim": weights["text_projection"].shape[1] if "text_projection" in weights else width,
-        "quick_gelu": True,
+        "quick_gelu": layers <= _DEEPEST,
         "text_cfg": {
             "context_length": weights["positional_embedding"].shape[0],
             "vocab_size": vocabulary,
             "width": width,
             "heads": max(1, width // _HEAD_WIDTH),
-            "layers": _blocks(weights, "transformer.resblocks."),
+            "layers": layers,
             **_mlp(weights, "transformer.resblocks.", width),
         },
     }
