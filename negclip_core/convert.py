@@ -89,8 +89,8 @@ def _lost(checkpoint: Checkpoint, layout: str) -> str | None:
         if bool(config.get("quick_gelu")) != taken:
             has, wanted = ("GELU", "QuickGELU") if taken else ("QuickGELU", "GELU")
             return f"{has}, since its readers take {wanted} for granted"
-        seen = vision if vision is not None and layout == "openai" else {}
-        if config["text_cfg"]["heads"] != read["text_cfg"]["heads"] or seen.get("head_width", 64) != 64:
+        heads = config["text_cfg"]["heads"], (vision or {}).get("head_width", 64)
+        if layout == "openai" and heads != (read["text_cfg"]["heads"], 64):
             return "heads that are not of width 64, since its readers take that for granted"
     return None
 
