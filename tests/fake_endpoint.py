@@ -82,10 +82,13 @@ class FakeEndpoint:
             )
             return True
         request, said = json.loads(body), next(_chance(f"{self.options.seed} {key}"))
-        message: dict[str, Any] = {
-            "role": "assistant",
-            "content": self._content(request, fault, said),
-        }
+        try:
+            content = self._content(request, fault, said)
+        except LookupError:
+            # Told in one line, where a lost connection would be tried again for minutes.
+            await _send(writer, 400, {"error": {"message": "the fake does not know what it is asked"}})
+            return True
+        message: dict[str, Any] = {"role": "assistant", "content": content}
         if fault == "refusal" and next(chance) < 0.5:
             message = {"role": "assistant", "content": None, "refusal": "I can't help with that."}
         document = {"object": "chat.completion", "model": request["model"],
@@ -113,7 +116,8 @@ class FakeEndpoint:
         return json.dumps({key: said})
 
     def _look(self, text: str, picture: str, chance: float, fault: str) -> str:
-        thing = _last(r"(?:any|an?) (.*) in the (?:image|picture)|wear or hold (?:an? )?(.*)\?", text)
+        asked = r"(?:any|an?) (.*) in the (?:image|picture)|wear or hold (?:an? )?(.*)\?|Is the .* in the image (\w+)\?"
+        thing = _last(asked, text)
         kinds = self.shown.get(hashlib.sha256(picture.encode()).hexdigest())
         if kinds is None:
             return ("no", "no", "no", "yes", "unsure")[int(chance * 5)]
