@@ -170,7 +170,7 @@ def _as_said(document: dict[str, Any], layout: str, found: dict[str, Any], path:
     """The `model_cfg` of the file's own config where there is one, checked against `found`, that of the weights."""
     where = f"{path.parent}: its config"
     try:
-        if layout == "transformers":
+        if layout == "transformers" and document:
             config = transformers.model_config(document, found)
         elif layout == "open_clip":
             own = document["model_cfg"]

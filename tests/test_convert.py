@@ -235,7 +235,7 @@ def test_openais_layout_refuses_what_its_readers_take_otherwise(
 
 @pytest.mark.parametrize(("layers", "quick_gelu"), [(12, True), (13, False)], ids=["clip_l", "clip_g"])
 @torch.no_grad()
-def test_weights_alone_have_the_activation_that_comfyui_takes_for_granted(
+def test_weights_alone_have_the_activation_that_their_readers_take_for_granted(
     clip_folder: Path, tmp_path: Path, layers: int, quick_gelu: bool
 ) -> None:
     config = read_checkpoint(clip_folder).config
@@ -249,6 +249,10 @@ def test_weights_alone_have_the_activation_that_comfyui_takes_for_granted(
     there = Clip("there", converted(clip.checkpoint, tmp_path, "comfyui"), torch.device("cpu"))
     ids = clip.tokenizer(TEXTS)
     assert torch.equal(there.model.encode_text(ids), model.encode_text(ids))
+    write_checkpoint(clip.checkpoint, tmp_path / "hub", "transformers", {})
+    (tmp_path / "hub" / "model.safetensors").rename(tmp_path / "alone.safetensors")
+    alone = Clip("alone", read_checkpoint(tmp_path / "alone.safetensors"), torch.device("cpu"))
+    assert torch.equal(alone.model.encode_text(ids), model.encode_text(ids))
     clip.config["quick_gelu"] = not quick_gelu
     with pytest.raises(
         RequestError, match=r"comfyui's layout cannot hold (Quick)?GELU, since its readers take"
