@@ -85,10 +85,10 @@ def _lost(checkpoint: Checkpoint, layout: str) -> str | None:
     if layout in ("openai", "comfyui"):
         # Who reads weights alone takes for granted what shapes do not say.
         read = config_from_shapes(checkpoint.weights)
-        taken = layout == "openai" or read["quick_gelu"]
-        if bool(config.get("quick_gelu")) != taken:
-            has, wanted = ("GELU", "QuickGELU") if taken else ("QuickGELU", "GELU")
-            return f"{has}, since its readers take {wanted} for granted"
+        quick = bool(config.get("quick_gelu"))
+        if quick != read["quick_gelu"] or (layout == "openai" and not quick):
+            has, taken = ("QuickGELU", "GELU") if quick else ("GELU", "QuickGELU")
+            return f"{has}, since its readers take {taken} for granted"
         heads = config["text_cfg"]["heads"], (vision or {}).get("head_width", 64)
         if layout == "openai" and heads != (read["text_cfg"]["heads"], 64):
             return "heads that are not of width 64, since its readers take that for granted"

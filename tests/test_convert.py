@@ -85,7 +85,7 @@ def test_there_and_back_nothing_changes(source: Path, tmp_path: Path, first: str
 
 def test_three_libraries_say_the_same(source: Path, tmp_path: Path) -> None:
     import open_clip
-    from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModelWithProjection, CLIPTokenizer
+    from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
     own = load_clip(source)
     for layout in ("open_clip", "transformers"):
@@ -110,9 +110,12 @@ def test_three_libraries_say_the_same(source: Path, tmp_path: Path) -> None:
         for other in found[1:]:
             torch.testing.assert_close(other, found[0], rtol=1e-4, atol=1e-5)
     assert hub.logit_scale.exp().item() == pytest.approx(own.logit_scale)
-    if not own.config["quick_gelu"]:
-        return
-    # A text tower alone is a model of its own.
+
+
+@pytest.mark.parametrize("source", [True], indirect=True)
+def test_a_text_tower_alone_is_a_model_of_its_own(source: Path, tmp_path: Path) -> None:
+    from transformers import CLIPTextModelWithProjection
+
     write_checkpoint(load_clip(source).checkpoint, tmp_path / "clip_l.safetensors", "comfyui", {})
     alone = read_checkpoint(tmp_path / "clip_l.safetensors")
     write_checkpoint(alone, tmp_path / "tower", "transformers", {})
@@ -254,11 +257,11 @@ def test_weights_alone_have_the_activation_that_their_readers_take_for_granted(
     alone = Clip("alone", read_checkpoint(tmp_path / "alone.safetensors"), torch.device("cpu"))
     assert torch.equal(alone.model.encode_text(ids), model.encode_text(ids))
     clip.config["quick_gelu"] = not quick_gelu
-    with pytest.raises(
-        RequestError, match=r"comfyui's layout cannot hold (Quick)?GELU, since its readers take"
-    ):
-        write_checkpoint(clip.checkpoint, tmp_path / "other.safetensors", "comfyui", {})
-    assert not (tmp_path / "other.safetensors").exists()
+    for layout in ("comfyui", "openai"):
+        refused = rf"{layout}'s layout cannot hold (Quick)?GELU, since its readers take"
+        with pytest.raises(RequestError, match=refused):
+            write_checkpoint(clip.checkpoint, tmp_path / "other.safetensors", layout, {})
+        assert not (tmp_path / "other.safetensors").exists()
 
 
 def test_transformers_layout_refuses_pictures_that_it_cannot_prepare(source: Path, tmp_path: Path) -> None:
