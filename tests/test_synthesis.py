@@ -225,7 +225,7 @@ def test_p1_says_who_is_not_there_where_annotations_tell_men_from_women() -> Non
     document = {
         "images": [{"id": key, "place": "park"} for key in (1, 2, 3)],
         "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}],
-        "annotations": [{"image_id": 1, "category_id": 1, "gender": "woman"}, {"image_id": 2, "category_id": 1},
+        "annotations": [{"image_id": 1, "category_id": 1, "gender": "Woman"}, {"image_id": 2, "category_id": 1},
                         {"image_id": 2, "category_id": 1, "gender": "woman"},
                         {"image_id": 3, "category_id": 1, "gender": "man"}, {"image_id": 3, "category_id": 2}],
     }  # fmt: skip

@@ -49,7 +49,8 @@ class Annotations:
         self.genders: dict[str, str] = {}  # "man": "person"
         self.untold: dict[int, set[str]] = defaultdict(set)  # kinds of things whose gender is not told
         for entry in document["annotations"]:
-            key, kind, gender = entry["image_id"], names[entry["category_id"]], entry.get("gender")
+            key, kind = entry["image_id"], names[entry["category_id"]]
+            gender = entry.get("gender", "").lower()
             self.kinds[key] |= {kind, gender or kind}
             if gender:
                 self.genders[gender] = kind
