@@ -6,7 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from integrations.methods import find_method
 from negclip_core.errors import RequestError
 from negclip_core.language import Negation, Parse, has_negation, parse
 from pipelines.parse import run
@@ -100,6 +103,20 @@ def test_quotes_around_the_whole_prompt_hide_nothing() -> None:
 )
 def test_scraps_do_not_break_it(text: str) -> None:
     assert has_negation(text) is bool(parse(text).negations)
+
+
+_WORDS = (
+    "no not without a an the of in with and , . ; ( ) :1.3 street cars tree treeless none nobody nowhere to be seen isn't never "
+    "aren't 't -- devoid free lacking missing who where there is are can runs running visible 雨"
+).split()
+
+
+@given(st.lists(st.sampled_from(_WORDS), min_size=1, max_size=9).map(" ".join))
+@example("none of the cars isn't visible")  # one negation within what another denies
+@settings(max_examples=1000, derandomize=True, database=None, deadline=None)
+def test_words_in_any_order_are_read_to_the_end(text: str) -> None:
+    assert has_negation(text) is bool(parse(text).negations)
+    assert find_method("rephrased").arguments(text)["prompt"].strip()
 
 
 def test_run_gives_the_command_lines_json() -> None:

@@ -23,15 +23,17 @@ def affirmative_rest(text: str, tokens: Sequence[Token], scopes: Sequence[Scope]
     # From the right, so that each cut sees what really follows it.
     for scope in reversed(scopes):
         start, end = _position(kept, tokens, scope.cut)
-        kept = _cut_affix(kept, start) if scope.span == (scope.cut[0],) * 2 else _cut(kept, start, end)
+        if start < end:  # else it was cut with what stands further right: "none of the cats | isn't asleep"
+            kept = _cut_affix(kept, start) if scope.span == (scope.cut[0],) * 2 else _cut(kept, start, end)
     kept = [token for token in kept if not token.cue]  # "none of | the people", of whom something was denied
     return write(text, tidy(kept), capital=text[tokens[0].start].isupper())
 
 
 def _position(kept: list[Token], tokens: Sequence[Token], cut: Span) -> Span:
-    """The cut as indices into what is kept: a preposition at the front may be gone, and all that was cut further right."""
+    """The cut as indices into what is kept: its front may be gone, and so is all that was cut further right."""
     last = tokens[cut[1] - 1].end
-    end = start = next(k for k, token in enumerate(kept) if token is tokens[cut[0]])
+    first = tokens[cut[0]].start
+    end = start = next((k for k, token in enumerate(kept) if token.start >= first), len(kept))
     while end < len(kept) and kept[end].start < last:
         end += 1
     return start, end
