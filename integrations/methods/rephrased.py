@@ -93,7 +93,11 @@ def _place(before: str, rest: str) -> int:
         count = next(
             (k for k in range(count + 1, len(words)) if ends(k) or _goes_on(words[k].group())), len(words)
         )
-    if not count or (not ends(count) and not _goes_on(words[count].group(), "with")):
+    # "a beach with two dogs | and no people", not "a beach | with no people with two dogs"
+    here = count and (
+        ends(count) or (_goes_on(words[count].group()) and _plain(words[count].group()) != "with")
+    )
+    if not here:
         count = next((k for k in range(max(count, 1), len(words)) if ends(k)), len(words))
     return words[count - 1].end()
 
@@ -102,9 +106,9 @@ def _plain(word: str) -> str:
     return "a" if word.lower() == "an" else word.lower()
 
 
-def _goes_on(word: str, but: str = "") -> bool:
+def _goes_on(word: str) -> bool:
     """Whether a word that follows a noun is no part of its phrase."""
-    return (word.lower() in _BEHIND_NOUNS or _is_doing(word.lower())) and word.lower() != but
+    return word.lower() in _BEHIND_NOUNS or _is_doing(word.lower())
 
 
 def _loses_a_word(parsed: Parse, text: str) -> bool:
