@@ -10,6 +10,7 @@ from itertools import groupby
 
 from negclip_core.language import Parse, parse
 from negclip_core.negation import lexicon as lex
+from negclip_core.negation.phrases import may_be_participle
 
 SWAPS_TEXT_ENCODER = True
 NEEDS_GUIDANCE = False
@@ -23,7 +24,7 @@ _EMPTY = (
 _JOINING = lex.DETERMINERS | lex.POSSESSIVES | lex.PREPOSITIONS | lex.CONJUNCTIONS
 _BEFORE_NOUNS = _JOINING | {"of"}
 _BEHIND_NOUNS = _JOINING | lex.RELATIVES | lex.CARRIERS | lex.FINITE_VERBS | lex.PARTICIPLES
-_NO_NOUNS = lex.PREPOSITIONS | lex.PARTICIPLES | lex.ADVERBS | lex.BARE_VERBS | lex.POSTPOSED | {"get"}
+_NO_NOUNS = lex.PREPOSITIONS | lex.ADVERBS | lex.BARE_VERBS | lex.POSTPOSED | {"get"}
 
 
 def arguments(prompt: str) -> dict[str, str]:
@@ -48,12 +49,7 @@ def _denies_things(parsed: Parse) -> bool:
 
 def _is_no_thing(first: str) -> bool:
     """Whether what is denied begins with a verb, "visible", "on" or "fully", and so is no thing."""
-    done = first.endswith("ed") and first not in lex.ED_WORDS
-    return done or _is_doing(first) or first in _NO_NOUNS
-
-
-def _is_doing(word: str) -> bool:
-    return word.endswith("ing") and word not in lex.ING_NOUNS
+    return may_be_participle(first) or first in _NO_NOUNS
 
 
 def _rephrased(parsed: Parse) -> str:
@@ -108,7 +104,8 @@ def _plain(word: str) -> str:
 
 def _goes_on(word: str) -> bool:
     """Whether a word that follows a noun is no part of its phrase."""
-    return word.lower() in _BEHIND_NOUNS or _is_doing(word.lower())
+    word = word.lower()
+    return word in _BEHIND_NOUNS or (word.endswith("ing") and may_be_participle(word))
 
 
 def _loses_a_word(parsed: Parse, text: str) -> bool:

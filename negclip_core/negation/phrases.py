@@ -43,7 +43,11 @@ def breaks(tokens: Sequence[Token], i: int) -> bool:
 
 def is_participle(tokens: Sequence[Token], i: int) -> bool:
     """Whether the word may be a participle: by its ending, or listed."""
-    w = word(tokens, i)
+    return may_be_participle(word(tokens, i))
+
+
+def may_be_participle(w: str) -> bool:
+    """`is_participle` of a lower-case word by itself."""
     if w.endswith("ing") and len(w) > 4:
         return w not in lex.ING_NOUNS
     return w in lex.PARTICIPLES or (w.endswith("ed") and len(w) > 3 and w not in lex.ED_WORDS)
